@@ -1,0 +1,27 @@
+# pyramidkv_folder(NAME [DEPENDS targets...] [TEST_DEPENDS targets...])
+#
+# One static library for the folder, pyramidkv_NAME, from its *.cc, and one
+# test program, NAME_test, from its *_test.cc. Every case of it is a CTest
+# test with the label `unit` (`threaded` too for suites named *Threaded*).
+function(pyramidkv_folder NAME)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;TEST_DEPENDS" ${ARGN})
+  file(GLOB _sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  file(GLOB _tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  if(_tests)
+    list(REMOVE_ITEM _sources ${_tests})
+  endif()
+  add_library(pyramidkv_${NAME} STATIC ${_sources})
+  target_include_directories(pyramidkv_${NAME} PUBLIC
+    ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(pyramidkv_${NAME} PRIVATE ${ARG_DEPENDS} fmt::fmt)
+  if(_tests)
+    add_executable(${NAME}_test ${_tests})
+    target_link_libraries(${NAME}_test PRIVATE pyramidkv_${NAME}
+      ${ARG_DEPENDS} ${ARG_TEST_DEPENDS} fmt::fmt GTest::gtest
+      GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${NAME}_test PRIVATE
+      PYRAMIDKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    add_test(NAME unit.${NAME} COMMAND ${NAME}_test --gtest_brief=1)
+    set_tests_properties(unit.${NAME} PROPERTIES LABELS unit TIMEOUT 300)
+  endif()
+endfunction()

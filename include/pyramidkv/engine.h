@@ -1,0 +1,195 @@
+// Engine and Session: a model loaded once, and contexts read into compressed
+// KV caches.
+//
+//   auto engine = Engine::Load({.model_path = "model.gguf"});
+//   auto session = (*engine)->NewSession({.kv = "pyramidkv,keep=0.3"});
+//   auto prompt = (*engine)->Tokenize("...", {});
+//   (*session)->Read(*prompt, {});          // prefill, then compression
+//   auto answer = (*session)->Generate({.max_tokens = 64}, {});
+//
+// Thread safety: an Engine and all its sessions belong to one thread at a
+// time; tokenizer functions are const and may be called from any thread.
+
+#ifndef PYRAMIDKV_ENGINE_H_
+#define PYRAMIDKV_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pyramidkv/kv_report.h"
+#include "pyramidkv/status.h"
+
+namespace pyramidkv {
+
+// Arithmetic of the matrix products. kF32: everything in f32 (the reference
+// of the parity tests). kBf16: prompt rows in bf16 with f32 sums, generated
+// rows on the quantised weights. kAuto: kBf16 where the CPU multiplies bf16
+// natively, otherwise prompt rows in f32.
+enum class Compute { kAuto, kF32, kBf16 };
+
+struct EngineOptions {
+  std::string model_path;
+  int threads = 0;  // 0: the number of processors
+  Compute compute = Compute::kAuto;
+};
+
+struct ModelInfo {
+  std::string path;
+  std::string name;  // general.name, or the file's stem
+  std::string architecture;
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int context_length = 0;  // that it was trained with
+  int vocabulary = 0;
+  int64_t parameters = 0;
+  int64_t file_bytes = 0;
+};
+
+struct TokenizeOptions {
+  bool add_special = true;    // BOS and the like, as the model says
+  bool parse_special = true;  // "<|im_start|>" is one control token
+};
+
+struct ChatMessage {
+  std::string role;  // system, user or assistant
+  std::string content;
+};
+
+// Names and defaults of llama.cpp's flags. temp <= 0 is greedy.
+struct SamplingOptions {
+  float temp = 0.0f;
+  int top_k = 40;
+  float top_p = 0.95f;
+  float min_p = 0.05f;
+  float repeat_penalty = 1.0f;
+  int repeat_last_n = 64;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  uint32_t seed = 0;
+};
+
+struct SessionOptions {
+  std::string kv = "full";  // cache spec (docs/cache-spec.md)
+  int context_size = 0;     // 0: the model's
+  // Entries to leave room for where `memory` limits the cache; < 0:
+  // unbounded.
+  int max_new_tokens = -1;
+};
+
+// Called between tiles of work with rows-times-layers done and in all.
+// Returning false stops the call with StatusCode::kCancelled.
+using Progress = std::function<bool(int64_t done, int64_t total)>;
+
+struct TokenLogprob {
+  int id = 0;
+  float logprob = 0;
+};
+
+struct GeneratedToken {
+  int id = 0;
+  float logprob = 0;  // natural logarithm, before sampling filters; with
+                      // GenerateOptions::logprobs >= 0 only
+  std::vector<TokenLogprob> top;  // as many as `logprobs` asked for
+};
+
+struct GenerateOptions {
+  int max_tokens = -1;  // < 0: until the end of the answer or of the context
+  bool ignore_eos = false;
+  std::vector<std::string> stop;  // text that ends the answer; not returned
+  std::vector<int> forced;        // ids to decode instead of sampling
+  int logprobs = -1;              // >= 0: fill GeneratedToken::top
+  SamplingOptions sampling;
+  // Called with each piece of text as it is certain (a prefix of a stop
+  // string or of a UTF-8 character is held back). May be empty.
+  std::function<void(std::string_view piece)> on_text;
+  // Called with the logits [vocabulary] that each token is chosen from, from
+  // the last prompt token's on; with forced tokens also with those after the
+  // last one. False stops with kRuntime. May be empty.
+  std::function<bool(std::span<const float> logits)> on_logits;
+  const std::atomic<bool>* cancel = nullptr;  // looked at before every token
+};
+
+struct Generation {
+  std::string text;
+  std::vector<GeneratedToken> tokens;
+  std::string finish_reason;  // stop, length or cancelled
+  double first_token_ms = 0;  // from the call to the first sampled token
+  double decode_ms = 0;       // from the first sampled token to the last
+};
+
+class Session {
+ public:
+  virtual ~Session() = default;
+
+  // Reads `tokens` behind what was read before and compresses the cache. The
+  // first call is the exact prefill; later ones extend the compressed cache.
+  // On error or cancellation the session is as it was before a first call,
+  // and unusable (every call fails) after a later one.
+  // Errors: kDoesNotFit past the context size or below the least budget.
+  virtual Status Read(std::span<const int> tokens,
+                      const Progress& progress) = 0;
+
+  // Answers from what was read. REQUIRES: a successful Read. A sampled token
+  // enters the cache when its successor is asked for: the last one returned
+  // is not in it yet (position() tells what is).
+  virtual Result<Generation> Generate(const GenerateOptions& options) = 0;
+
+  // Decodes `tokens` as if they had been generated and returns the logits
+  // after each, [tokens.size(), vocabulary], row-major (teacher forcing).
+  virtual Result<std::vector<float>> Force(std::span<const int> tokens) = 0;
+
+  // The logits [vocabulary] after the last token read or decoded.
+  virtual std::span<const float> logits() const = 0;
+
+  virtual int position() const = 0;  // tokens seen so far
+  virtual int context_size() const = 0;
+  virtual KvReport Report() const = 0;
+
+  // One JSON line per compaction of a KV head (docs/json.md) goes to `sink`.
+  virtual void SetTrace(std::function<void(std::string_view line)> sink) = 0;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Load(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const ModelInfo& info() const = 0;
+  virtual Compute compute() const = 0;  // kF32 or kBf16: what kAuto became
+  virtual int threads() const = 0;
+
+  virtual Result<std::vector<int>> Tokenize(
+      std::string_view text, const TokenizeOptions& options) const = 0;
+  virtual std::string Detokenize(std::span<const int> tokens) const = 0;
+  virtual bool IsEndOfGeneration(int token) const = 0;
+  // The model's own template, or the built-in one called `name`.
+  // `add_assistant` ends with the header of the answer.
+  virtual Result<std::string> ApplyChatTemplate(
+      std::span<const ChatMessage> messages, std::string_view name,
+      bool add_assistant) const = 0;
+
+  virtual Result<std::unique_ptr<Session>> NewSession(
+      const SessionOptions& options) = 0;
+
+  // One exact prefill that fills the caches of several new sessions, each by
+  // its own spec. REQUIRES: none of them has read anything.
+  virtual Status ReadShared(std::span<const int> tokens,
+                            std::span<Session* const> sessions,
+                            const Progress& progress) = 0;
+
+  // One decode step of several sessions: sessions[i] appends tokens[i] and
+  // then has new logits. A session may not appear twice.
+  virtual Status DecodeBatch(std::span<Session* const> sessions,
+                             std::span<const int> tokens) = 0;
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_ENGINE_H_

@@ -1,0 +1,45 @@
+// What a session's cache holds and what it cost: the `kv` object of every
+// JSON document (docs/json.md), as a plain struct.
+
+#ifndef PYRAMIDKV_KV_REPORT_H_
+#define PYRAMIDKV_KV_REPORT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pyramidkv {
+
+struct KvLayerReport {
+  int layer = 0;
+  // Entries per KV head that the schedule gave this layer; none for
+  // sliding-window layers and for layers that were never compressed.
+  std::optional<int> budget;
+  std::vector<int> kept;  // [kv_heads] entries now stored
+  int64_t bytes = 0;      // pages and side arrays of this layer
+  std::optional<double> retained_mass;
+};
+
+struct KvReport {
+  std::string requested;  // the spec as it was given
+  std::string spec;       // the same in canonical form
+  std::string policy;
+  std::string prefill = "exact";
+  int tokens_seen = 0;           // logical length
+  double tokens_kept_mean = 0;   // mean over layers and KV heads
+  int64_t entries_kept = 0;      // sum over layers and KV heads
+  int64_t entries_full = 0;      // what the full cache would hold
+  int64_t bytes = 0;             // pages and side arrays of this sequence
+  int64_t bytes_full = 0;        // the same tokens, uncompressed f16
+  int64_t peak_bytes = 0;        // highest `bytes` so far
+  // Share of the observation window's attention that the kept entries hold,
+  // mean over layers; 1 for full, none where unknown.
+  std::optional<double> retained_mass;
+  std::vector<std::string> warnings;
+  std::vector<KvLayerReport> layers;
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_KV_REPORT_H_

@@ -1,0 +1,58 @@
+// Planning: budgets and bytes of a cache before any weight is read.
+
+#ifndef PYRAMIDKV_PLAN_H_
+#define PYRAMIDKV_PLAN_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pyramidkv/status.h"
+
+namespace pyramidkv {
+
+struct PlanDims {
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int tokens = 0;     // length of each context
+  int sequences = 1;  // caches of this size side by side
+  // Layers with a sliding window keep min(tokens, sliding_window) entries;
+  // 0: none. `window_layers` is [layers] or empty (all, if the window is > 0).
+  int sliding_window = 0;
+  std::vector<bool> window_layers;
+};
+
+struct PlanLayer {
+  int layer = 0;
+  std::optional<int> budget;  // entries per KV head; none: window layer
+  int64_t bytes = 0;          // of this layer, all sequences
+};
+
+struct CachePlan {
+  std::string spec;  // canonical
+  std::vector<PlanLayer> layers;
+  int64_t bytes = 0;       // K and V of all layers and sequences
+  int64_t bytes_full = 0;  // the same, uncompressed f16
+  double saved = 0;        // 1 - bytes / bytes_full
+  std::vector<std::string> warnings;
+};
+
+// The budgets that `spec` gives `dims`. Bytes are whole pages, as the cache
+// will allocate them. Errors: kUsage for the spec, kDoesNotFit for a budget
+// below the least (the message names the least).
+Result<CachePlan> PlanCache(std::string_view spec, const PlanDims& dims);
+
+// Dims of a GGUF file, from its header alone. `tokens` is the model's
+// context length. Errors: kModel.
+Result<PlanDims> PlanDimsOfModel(const std::string& model_path);
+
+// Names of the presets (the policies of a cache spec), for help and
+// completion.
+std::vector<std::string> PresetNames();
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_PLAN_H_
