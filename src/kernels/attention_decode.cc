@@ -1,0 +1,295 @@
+#include "kernels/attention_decode.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention_decode.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"         // must follow foreach_target.h
+#include "kernels/exp-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace pyramidkv::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kValueVectors = 8;  // times kGroup accumulators
+#else
+constexpr int kValueVectors = 4;
+#endif
+constexpr int kGroup = 3;        // query heads that share a pass over a page
+constexpr int kBlockKeys = 16;   // keys in lanes of a K block
+
+// Stored values as f32 vectors, one type per codec.
+struct LoadF32 {
+  using T = float;
+  static HWY_INLINE V Load(const T* p) { return hn::LoadU(D(), p); }
+};
+struct LoadF16 {
+  using T = hwy::float16_t;
+  static HWY_INLINE V Load(const T* p) {
+    return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<T, D>(), p));
+  }
+};
+struct LoadBf16 {
+  using T = hwy::bfloat16_t;
+  static HWY_INLINE V Load(const T* p) {
+    return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<T, D>(), p));
+  }
+};
+
+// (a, b, a, b, ...) of the pair at p.
+HWY_INLINE V BroadcastPair(const float* p) {
+  const hn::Repartition<uint64_t, D> d64;
+  uint64_t bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  return hn::BitCast(D(), hn::Set(d64, bits));
+}
+
+// scores[g * stride + 0..15] = k . q[g] for the 16 keys of one block.
+// q: kHeads rows, head_dim apart.
+template <class L, int kHeads>
+HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q,
+                           int head_dim, size_t stride, float* scores) {
+  const D d;
+  constexpr int kMaxVectors = 8;  // 32 values of 4 lanes
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  const int vectors = 2 * kBlockKeys / lanes;
+  // Two vectors (lower and upper keys of a block part) at a time.
+  for (int x = 0; x < vectors; x += 2) {
+    static_assert(kMaxVectors % 2 == 0);
+    V low[kHeads], high[kHeads];
+    for (int g = 0; g < kHeads; ++g) low[g] = high[g] = hn::Zero(d);
+    const typename L::T* p = k + x * lanes;
+    for (int i = 0; i < head_dim; i += 2, p += 2 * kBlockKeys) {
+      const V a = L::Load(p), b = L::Load(p + lanes);
+      for (int g = 0; g < kHeads; ++g) {
+        const V pair = BroadcastPair(q + size_t(g) * head_dim + i);
+        low[g] = hn::MulAdd(a, pair, low[g]);
+        high[g] = hn::MulAdd(b, pair, high[g]);
+      }
+    }
+    for (int g = 0; g < kHeads; ++g) {
+      const V sum = hn::Add(hn::ConcatEven(d, high[g], low[g]),
+                            hn::ConcatOdd(d, high[g], low[g]));
+      hn::StoreU(sum, d, scores + g * stride + x * lanes / 2);
+    }
+  }
+}
+
+// acc[g][0 .. 2 * head_dim) += v * p over `pairs` entry pairs of a page, for
+// the kVectors vectors from `column` on. p: kHeads rows, stride apart.
+template <class L, int kHeads, int kVectors>
+HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
+                          int pairs, int head_dim, int column, float* acc) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  V sum[kHeads][kVectors];
+  for (int g = 0; g < kHeads; ++g) {
+    for (int x = 0; x < kVectors; ++x) {
+      sum[g][x] =
+          hn::LoadU(d, acc + size_t(g) * 2 * head_dim + column + x * lanes);
+    }
+  }
+  const typename L::T* row = v + column;
+  for (int j = 0; j < pairs; ++j, row += 2 * head_dim) {
+    V weight[kHeads];
+    for (int g = 0; g < kHeads; ++g) {
+      weight[g] = BroadcastPair(p + g * stride + 2 * j);
+    }
+    for (int x = 0; x < kVectors; ++x) {
+      const V value = L::Load(row + x * lanes);
+      for (int g = 0; g < kHeads; ++g) {
+        sum[g][x] = hn::MulAdd(value, weight[g], sum[g][x]);
+      }
+    }
+  }
+  for (int g = 0; g < kHeads; ++g) {
+    for (int x = 0; x < kVectors; ++x) {
+      hn::StoreU(sum[g][x], d,
+                 acc + size_t(g) * 2 * head_dim + column + x * lanes);
+    }
+  }
+}
+
+template <class L, int kHeads>
+HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
+                          int pairs, int head_dim, float* acc) {
+  const int lanes = static_cast<int>(hn::Lanes(D()));
+  int column = 0;
+  for (; column + kValueVectors * lanes <= 2 * head_dim;
+       column += kValueVectors * lanes) {
+    ValueTile<L, kHeads, kValueVectors>(v, p, stride, pairs, head_dim, column,
+                                        acc);
+  }
+  for (; column < 2 * head_dim; column += lanes) {
+    ValueTile<L, kHeads, 1>(v, p, stride, pairs, head_dim, column, acc);
+  }
+}
+
+struct Part {
+  const DecodeHead* head;
+  int from, to;     // slots of this part, [from, to)
+  int page;         // first page
+  size_t stride;    // floats between the score rows of two query heads
+  float* scores;    // [group, stride], from slot page * kPageEntries on
+  float* acc;       // [group, 2 * head_dim]
+};
+
+template <class L, int kHeads>
+HWY_INLINE void ScorePart(const Part& part, int g) {
+  const DecodeHead& h = *part.head;
+  const int head_dim = h.format.head_dim;
+  const size_t block_values = size_t(kBlockKeys) * head_dim;
+  const int first = part.page * kPageEntries;
+  for (int block = part.from / kBlockKeys; block * kBlockKeys < part.to;
+       ++block) {
+    const int slot = block * kBlockKeys;
+    const auto* page = reinterpret_cast<const typename L::T*>(
+        h.pages[slot / kPageEntries]);
+    ScoreBlock<L, kHeads>(
+        page + slot % kPageEntries / kBlockKeys * block_values,
+        h.q + size_t(g) * head_dim, head_dim, part.stride,
+        part.scores + g * part.stride + slot - first);
+  }
+}
+
+template <class L, int kHeads>
+HWY_INLINE void ValuePart(const Part& part, int g) {
+  const DecodeHead& h = *part.head;
+  const int head_dim = h.format.head_dim;
+  for (int page = part.page; page * kPageEntries < part.to; ++page) {
+    const int entries = std::min(kPageEntries, part.to - page * kPageEntries);
+    ValuePage<L, kHeads>(
+        reinterpret_cast<const typename L::T*>(h.pages[page] +
+                                               h.format.k_bytes()),
+        part.scores + g * part.stride + (page - part.page) * kPageEntries,
+        part.stride, (entries + 1) / 2, head_dim,
+        part.acc + size_t(g) * 2 * head_dim);
+  }
+}
+
+// Scores of one query head to probabilities; returns maximum and sum.
+void SoftmaxRow(float* scores, int from, int to, int padded, float scale,
+                float* max_out, float* sum_out) {
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  for (int j = 0; j < from; ++j) scores[j] = kLowest;
+  for (int j = to; j < padded; ++j) scores[j] = kLowest;
+  // lowest * scale would leave the range; scale only what is real.
+  V max = hn::Set(d, kLowest);
+  for (int j = 0; j < padded; j += lanes) {
+    max = hn::Max(max, hn::LoadU(d, scores + j));
+  }
+  const float m = hn::GetLane(hn::MaxOfLanes(d, max));
+  const V vm = hn::Set(d, m), vs = hn::Set(d, scale);
+  V sum = hn::Zero(d);
+  for (int j = 0; j < padded; j += lanes) {
+    const V diff = hn::Max(hn::Sub(hn::LoadU(d, scores + j), vm),
+                           hn::Set(d, -1e30f));
+    const V p = FastExp(d, hn::Mul(diff, vs));
+    hn::StoreU(p, d, scores + j);
+    sum = hn::Add(sum, p);
+  }
+  *max_out = m * scale;
+  *sum_out = hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+template <class KL, class VL>
+void RunPart(const Part& part, float* result) {
+  const DecodeHead& h = *part.head;
+  const int head_dim = h.format.head_dim;
+  int g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) ScorePart<KL, kGroup>(part, g);
+  for (; g < h.group; ++g) ScorePart<KL, 1>(part, g);
+
+  const int first = part.page * kPageEntries;
+  const int padded =
+      (part.to - first + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
+  for (g = 0; g < h.group; ++g) {
+    SoftmaxRow(part.scores + g * part.stride, part.from - first,
+               part.to - first, padded, h.scale, result + g,
+               result + h.group + g);
+  }
+  std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
+  g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) ValuePart<VL, kGroup>(part, g);
+  for (; g < h.group; ++g) ValuePart<VL, 1>(part, g);
+  float* out = result + 2 * h.group;
+  for (int i = 0; i < h.group * head_dim; ++i) {
+    out[i] = part.acc[2 * i] + part.acc[2 * i + 1];
+  }
+}
+
+template <class KL>
+void RunPartV(const Part& part, float* result) {
+  switch (part.head->format.v) {
+    case Codec::kF32: return RunPart<KL, LoadF32>(part, result);
+    case Codec::kF16: return RunPart<KL, LoadF16>(part, result);
+    case Codec::kBf16: return RunPart<KL, LoadBf16>(part, result);
+  }
+}
+
+void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
+                       float* result) {
+  Part part;
+  part.head = &head;
+  const int slot =
+      (head.first_part() + part_index) * kPartSlots - head.origin;
+  part.from = std::max(head.begin, slot);
+  part.to = std::min(head.end, slot + kPartSlots);
+  part.page = part.from / kPageEntries;
+  part.stride = kPartSlots;
+  part.scores = scratch;
+  part.acc = scratch + size_t(head.group) * kPartSlots;
+  switch (head.format.k) {
+    case Codec::kF32: return RunPartV<LoadF32>(part, result);
+    case Codec::kF16: return RunPartV<LoadF16>(part, result);
+    case Codec::kBf16: return RunPartV<LoadBf16>(part, result);
+  }
+}
+
+}  // namespace pyramidkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace pyramidkv {
+
+HWY_EXPORT(AttendDecodePartT);
+
+void AttendDecodePart(const DecodeHead& head, int part,
+                      AlignedBuffer<float>* scratch, float* result) {
+  scratch->Resize(size_t(head.group) *
+                  (kPartSlots + 2 * head.format.head_dim));
+  HWY_DYNAMIC_DISPATCH(AttendDecodePartT)(head, part, scratch->data(), result);
+}
+
+void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
+                      float* out) {
+  const size_t size = DecodePartFloats(group, head_dim);
+  for (int g = 0; g < group; ++g) {
+    float max = results[g];
+    for (int p = 1; p < parts; ++p) max = std::max(max, results[p * size + g]);
+    float sum = 0;
+    float* o = out + size_t(g) * head_dim;
+    std::fill(o, o + head_dim, 0.0f);
+    for (int p = 0; p < parts; ++p) {
+      const float* r = results + p * size;
+      const float weight = std::exp(r[g] - max);
+      sum += r[group + g] * weight;
+      const float* v = r + 2 * group + size_t(g) * head_dim;
+      for (int i = 0; i < head_dim; ++i) o[i] += v[i] * weight;
+    }
+    const float inverse = 1.0f / sum;
+    for (int i = 0; i < head_dim; ++i) o[i] *= inverse;
+  }
+}
+
+}  // namespace pyramidkv
+#endif  // HWY_ONCE

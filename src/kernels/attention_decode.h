@@ -1,0 +1,59 @@
+// Attention of one row over the stored entries of one KV head, for all query
+// heads of its group at once: every K and V row is read once.
+//
+// The entries are cut into parts at fixed slots, whatever the number of
+// threads; parts are merged in order. So a row's result is the same in any
+// batch and for any thread count.
+//
+// Source: flash decoding (split keys, merge by maximum and sum).
+
+#ifndef PYRAMIDKV_KERNELS_ATTENTION_DECODE_H_
+#define PYRAMIDKV_KERNELS_ATTENTION_DECODE_H_
+
+#include <cstddef>
+
+#include "base/aligned_buffer.h"
+#include "kernels/kv_codec.h"
+
+namespace pyramidkv {
+
+inline constexpr int kPartSlots = 1024;  // a multiple of kPageEntries
+
+// One row over one KV head. Slots count from the start of pages[0]; the row
+// sees [begin, end), not empty.
+struct DecodeHead {
+  PageFormat format;
+  const std::byte* const* pages = nullptr;
+  int begin = 0;
+  int end = 0;
+  // Slots that were dropped before pages[0], a multiple of kPageEntries:
+  // parts are cut where they would be had nothing been dropped.
+  int origin = 0;
+  int group = 0;
+  float scale = 0;           // on q.k
+  const float* q = nullptr;  // [group, head_dim]
+
+  int first_part() const { return (origin + begin) / kPartSlots; }
+  int parts() const {
+    return (origin + end - 1) / kPartSlots - first_part() + 1;
+  }
+};
+
+// Floats that one part's result takes: per query head a maximum, a sum and
+// [head_dim] unnormalised outputs.
+inline size_t DecodePartFloats(int group, int head_dim) {
+  return size_t(group) * (head_dim + 2);
+}
+
+// Part `part` of [0, head.parts()) into result [DecodePartFloats].
+// scratch: grown as needed, reused from call to call.
+void AttendDecodePart(const DecodeHead& head, int part,
+                      AlignedBuffer<float>* scratch, float* result);
+
+// results: `parts` of them, one behind the other. out: [group, head_dim].
+void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
+                      float* out);
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_KERNELS_ATTENTION_DECODE_H_

@@ -1,0 +1,71 @@
+// Attention of a tile of prompt rows over one KV head: tiled, with an online
+// softmax, so that no rows x entries matrix exists.
+//
+// Queries lie in lanes: a lane is one (row, query head) pair, so a row's
+// result depends on its own query and the order of the entries alone - never
+// on the tile it shares, on slicing or on threads. Blocks of entries begin at
+// multiples of kKeyBlock whatever the tile.
+//
+// Source: online softmax of FlashAttention (arXiv 2205.14135), algorithm 1.
+
+#ifndef PYRAMIDKV_KERNELS_ATTENTION_PREFILL_H_
+#define PYRAMIDKV_KERNELS_ATTENTION_PREFILL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+
+namespace pyramidkv {
+
+inline constexpr int kQueryTile = 16;  // rows of a tile
+inline constexpr int kKeyBlock = 128;  // entries between two rescalings
+
+// One tile. `rows` <= kQueryTile consecutive rows of one sequence.
+struct PrefillTile {
+  int rows = 0;
+  int group = 0;      // query heads of the KV head
+  int head_dim = 0;   // multiple of 8
+  float scale = 0;    // on q.k
+  // q row i, head g: q + i * q_stride + g * head_dim; out likewise.
+  const float* q = nullptr;
+  size_t q_stride = 0;
+  float* out = nullptr;
+  size_t out_stride = 0;
+  // Row i sees the entries [begin[i], end[i]); both never fall with i, and
+  // begin[i] < end[i].
+  int begin[kQueryTile] = {};
+  int end[kQueryTile] = {};
+};
+
+// Memory that one worker reuses from call to call; sized before each call.
+struct PrefillScratch {
+  void Resize(int group, int head_dim) {
+    const size_t columns = size_t(group) * kQueryTile;
+    q.Resize(head_dim * columns);
+    scores.Resize(kKeyBlock * columns);
+    probs.Resize(kKeyBlock * columns);
+    sums.Resize(2 * columns);
+    out.Resize(head_dim * columns);
+  }
+  AlignedBuffer<float> q, scores, sums, out;
+  AlignedBuffer<uint16_t> probs;  // bf16 form only
+};
+
+// k, v: [entries, head_dim] f32. REQUIRES: scratch sized for the tile.
+void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
+                   PrefillScratch* scratch);
+
+// bf16 products with f32 sums. k [entries, head_dim] bf16; v in entry pairs,
+// [(entries + 1) / 2, head_dim, 2] bf16, a last odd half zero.
+// REQUIRES: HasNativeBf16(), scratch sized for the tile.
+void AttendPrefillBf16(const PrefillTile& tile, const uint16_t* k,
+                       const uint16_t* v, PrefillScratch* scratch);
+
+// True where the CPU multiplies bf16 natively (AVX-512 BF16).
+bool HasNativeBf16();
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_KERNELS_ATTENTION_PREFILL_H_

@@ -1,0 +1,119 @@
+#include "kernels/matmul_rows.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ggml-cpu.h"
+#include "ggml.h"
+#include "kernels/elementwise.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kChunk = 32;  // weight rows of one work item
+
+const ggml_type_traits_cpu* CpuTraits(int type) {
+  return ggml_get_type_traits_cpu(static_cast<ggml_type>(type));
+}
+
+void ExactChunk(const RowsProduct& p, int first, int count) {
+  const WeightMatrix& w = *p.w;
+  static thread_local AlignedBuffer<float> expanded;
+  expanded.Resize(size_t(count) * w.cols);
+  DequantizeRows(w, first, count, expanded.data());
+  for (int j = 0; j < count; ++j) {
+    for (int r = 0; r < p.x->rows(); ++r) {
+      p.y[r * p.y_stride + first + j] =
+          DotF32(expanded.data() + size_t(j) * w.cols,
+                 p.x->x() + size_t(r) * w.cols, w.cols);
+    }
+  }
+}
+
+void QuantizedChunk(const RowsProduct& p, int first, int count) {
+  const WeightMatrix& w = *p.w;
+  const ggml_type_traits_cpu* traits = CpuTraits(w.type);
+  for (int j = first; j < first + count; ++j) {
+    for (int r = 0; r < p.x->rows(); ++r) {
+      traits->vec_dot(w.cols, p.y + r * p.y_stride + j, 0, w.row(j), 0,
+                      p.x->quantized(traits->vec_dot_type, r), 0, 1);
+    }
+  }
+}
+
+void RunChunk(const RowsProduct& p, int chunk) {
+  const int first = chunk * kChunk;
+  const int count = std::min(kChunk, p.w->rows - first);
+  if (p.x->exact() || CpuTraits(p.w->type)->vec_dot == nullptr) {
+    ExactChunk(p, first, count);
+  } else {
+    QuantizedChunk(p, first, count);
+  }
+  if (p.bias == nullptr) return;
+  for (int r = 0; r < p.x->rows(); ++r) {
+    AddTo(p.bias + first, count, p.y + r * p.y_stride + first);
+  }
+}
+
+}  // namespace
+
+void RowsInput::Set(const float* x, int rows, int cols, bool exact) {
+  DCHECK(rows <= kMaxRows);
+  x_ = x;
+  rows_ = rows;
+  cols_ = cols;
+  exact_ = exact;
+  for (Form& form : forms_) form.valid = false;
+}
+
+void RowsInput::PrepareFor(int weight_type) {
+  const ggml_type_traits_cpu* traits = CpuTraits(weight_type);
+  if (exact_ || traits->vec_dot == nullptr) return;
+  const int dot_type = traits->vec_dot_type;
+  auto form = std::find_if(forms_.begin(), forms_.end(), [&](const Form& f) {
+    return f.dot_type == dot_type;
+  });
+  if (form == forms_.end()) {
+    forms_.emplace_back();
+    form = forms_.end() - 1;
+    form->dot_type = dot_type;
+  }
+  if (form->valid) return;
+  form->row_bytes = ggml_row_size(static_cast<ggml_type>(dot_type), cols_);
+  form->data.Resize(form->row_bytes * rows_);
+  for (int r = 0; r < rows_; ++r) {
+    const float* row = x_ + size_t(r) * cols_;
+    std::byte* to = form->data.data() + r * form->row_bytes;
+    if (dot_type == GGML_TYPE_F32) {
+      std::copy(row, row + cols_, reinterpret_cast<float*>(to));
+    } else {
+      CpuTraits(dot_type)->from_float(row, to, cols_);
+    }
+  }
+  form->valid = true;
+}
+
+const std::byte* RowsInput::quantized(int dot_type, int row) const {
+  for (const Form& form : forms_) {
+    if (form.dot_type == dot_type) {
+      return form.data.data() + row * form.row_bytes;
+    }
+  }
+  return nullptr;
+}
+
+void MultiplyRows(std::span<const RowsProduct> products, ThreadPool* pool) {
+  int chunks = 0;
+  for (const RowsProduct& p : products) {
+    chunks += (p.w->rows + kChunk - 1) / kChunk;
+  }
+  pool->ParallelFor(chunks, [&](int i, int) {
+    for (const RowsProduct& p : products) {
+      const int own = (p.w->rows + kChunk - 1) / kChunk;
+      if (i < own) return RunChunk(p, i);
+      i -= own;
+    }
+  });
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,64 @@
+// Matrix products of few rows (generated and forced tokens): dot products of
+// quantised rows straight from the mapped file, ggml's `vec_dot` for every
+// weight type. A batch reads the weights once; a row's result does not depend
+// on the other rows.
+
+#ifndef PYRAMIDKV_KERNELS_MATMUL_ROWS_H_
+#define PYRAMIDKV_KERNELS_MATMUL_ROWS_H_
+
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
+#include "kernels/weight_matrix.h"
+
+namespace pyramidkv {
+
+inline constexpr int kMaxRows = 16;  // rows of one pass
+
+// Input rows, quantised as each weight type's dot product wants them.
+class RowsInput {
+ public:
+  // x [rows, cols] f32, packed; stays referenced until the next Set.
+  // exact: dot products in f32 on expanded weights, nothing is quantised.
+  void Set(const float* x, int rows, int cols, bool exact);
+  // Quantises for products with weights of this type (once per type).
+  void PrepareFor(int weight_type);
+
+  const float* x() const { return x_; }
+  int rows() const { return rows_; }
+  int cols() const { return cols_; }
+  bool exact() const { return exact_; }
+  // REQUIRES: PrepareFor(a type with this dot-product type).
+  const std::byte* quantized(int dot_type, int row) const;
+
+ private:
+  struct Form {
+    int dot_type = -1;
+    size_t row_bytes = 0;
+    AlignedBuffer<std::byte> data;
+    bool valid = false;
+  };
+  const float* x_ = nullptr;
+  int rows_ = 0;
+  int cols_ = 0;
+  bool exact_ = false;
+  std::vector<Form> forms_;
+};
+
+// y [rows, w.rows] = x * transpose(w) + bias, rows of y y_stride apart.
+struct RowsProduct {
+  const WeightMatrix* w = nullptr;
+  const RowsInput* x = nullptr;
+  const float* bias = nullptr;  // [w.rows] or null
+  float* y = nullptr;
+  size_t y_stride = 0;
+};
+
+// All products in one fork-join. REQUIRES: their inputs are prepared.
+void MultiplyRows(std::span<const RowsProduct> products, ThreadPool* pool);
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_KERNELS_MATMUL_ROWS_H_
