@@ -1,0 +1,203 @@
+#include "runtime/decode_pass.h"
+
+#include <algorithm>
+
+#include "kernels/elementwise.h"
+#include "kernels/rope.h"
+
+namespace pyramidkv {
+namespace {
+
+const float* BiasOrNull(const std::vector<float>& bias) {
+  return bias.empty() ? nullptr : bias.data();
+}
+
+}  // namespace
+
+DecodePass::DecodePass(const ForwardContext& context)
+    : context_(context),
+      params_(context.model->params()),
+      scratch_(context.pool->threads()) {
+  const HyperParams& p = params_;
+  hidden_.Resize(size_t(kMaxRows) * p.embedding);
+  normed_.Resize(size_t(kMaxRows) * p.embedding);
+  product_.Resize(size_t(kMaxRows) * p.embedding);
+  q_.Resize(size_t(kMaxRows) * p.heads * p.head_dim);
+  attention_.Resize(size_t(kMaxRows) * p.heads * p.head_dim);
+  k_.Resize(size_t(kMaxRows) * p.kv_heads * p.head_dim);
+  v_.Resize(size_t(kMaxRows) * p.kv_heads * p.head_dim);
+  gate_.Resize(size_t(kMaxRows) * p.feed_forward);
+  up_.Resize(size_t(kMaxRows) * p.feed_forward);
+  rope_.Resize(size_t(kMaxRows) * p.rope.dims);
+}
+
+Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
+  const HyperParams& p = params_;
+  states_.clear();
+  for (size_t r = 0; r < rows.size(); ++r) {
+    RowState state{rows[r].sequence, rows[r].sequence->position, 0};
+    if (r > 0 && states_.back().sequence == state.sequence) {
+      state.position = states_.back().position + 1;
+    }
+    states_.push_back(state);
+    DequantizeRows(context_.model->token_embedding(), rows[r].token, 1,
+                   hidden_.data() + r * p.embedding);
+    RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2, state.position,
+              p.rope.magnitude, rope_.data() + r * p.rope.dims);
+  }
+  for (int r = this->rows() - 2; r >= 0; --r) {
+    if (states_[r].sequence == states_[r + 1].sequence) {
+      states_[r].later = states_[r + 1].later + 1;
+    }
+  }
+  for (int layer = 0; layer < p.layers; ++layer) {
+    PKV_RETURN_IF_ERROR(Project(layer));
+    Attend(layer);
+    const LayerWeights& w = context_.model->layers()[layer];
+    AddProduct(w.output, w.output_bias, attention_.data());
+    FeedForward(layer);
+  }
+  for (const RowState& state : states_) {
+    state.sequence->position = state.position + 1;
+  }
+  Output(hidden_.data(), this->rows(), logits);
+  return {};
+}
+
+void DecodePass::Output(const float* hidden, int rows, float* logits) {
+  const HyperParams& p = params_;
+  for (int r = 0; r < rows; ++r) {
+    RmsNorm(hidden + size_t(r) * p.embedding,
+            context_.model->output_norm().data(), p.embedding, p.rms_epsilon,
+            normed_.data() + size_t(r) * p.embedding);
+  }
+  const WeightMatrix& w = context_.model->output();
+  input_.Set(normed_.data(), rows, p.embedding, context_.exact);
+  input_.PrepareFor(w.type);
+  const RowsProduct product{&w, &input_, nullptr, logits, size_t(w.rows)};
+  MultiplyRows({&product, 1}, context_.pool);
+}
+
+Status DecodePass::Project(int layer) {
+  const HyperParams& p = params_;
+  const LayerWeights& w = context_.model->layers()[layer];
+  for (int r = 0; r < rows(); ++r) {
+    RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.attn_norm.data(),
+            p.embedding, p.rms_epsilon,
+            normed_.data() + size_t(r) * p.embedding);
+  }
+  input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
+  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) input_.PrepareFor(m->type);
+  const size_t q_width = size_t(p.heads) * p.head_dim;
+  const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
+  const RowsProduct products[] = {
+      {&w.q, &input_, BiasOrNull(w.q_bias), q_.data(), q_width},
+      {&w.k, &input_, BiasOrNull(w.k_bias), k_.data(), kv_width},
+      {&w.v, &input_, BiasOrNull(w.v_bias), v_.data(), kv_width}};
+  MultiplyRows(products, context_.pool);
+  const bool neox = p.rope.layout == Rope::Layout::kNeox;
+  for (int r = 0; r < rows(); ++r) {
+    const float* table = rope_.data() + size_t(r) * p.rope.dims;
+    ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
+              q_.data() + r * q_width);
+    ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
+              k_.data() + r * kv_width);
+  }
+  return Append(layer);
+}
+
+Status DecodePass::Append(int layer) {
+  const HyperParams& p = params_;
+  const size_t width = size_t(p.kv_heads) * p.head_dim;
+  for (int r = 0; r < rows(); ++r) {
+    const RowState& state = states_[r];
+    KvCache& cache = state.sequence->cache;
+    for (int h = 0; h < p.kv_heads; ++h) {
+      const size_t offset = r * width + size_t(h) * p.head_dim;
+      PKV_RETURN_IF_ERROR(cache.Append(layer, h, state.position, 1,
+                                       k_.data() + offset, v_.data() + offset,
+                                       p.head_dim));
+      const int visible = state.sequence->FirstVisible(state.position -
+                                                       kMaxRows);
+      if (visible > 0) cache.DropBefore(layer, h, visible);
+    }
+  }
+  return {};
+}
+
+void DecodePass::Attend(int layer) {
+  const HyperParams& p = params_;
+  const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
+  tasks_.clear();
+  merges_.clear();
+  size_t result = 0;
+  for (int r = 0; r < rows(); ++r) {
+    const RowState& state = states_[r];
+    for (int h = 0; h < p.kv_heads; ++h) {
+      const HeadView view = state.sequence->cache.View(layer, h);
+      const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
+      const int visible = state.sequence->FirstVisible(state.position);
+      int begin = 0;
+      while (view.position(begin) < visible) ++begin;
+      DecodeHead head;
+      head.format = state.sequence->cache.shape().format;
+      head.pages = view.pages;
+      head.begin = view.first_slot + begin;
+      head.end = view.first_slot + view.length - state.later;
+      if (view.positions == nullptr) {
+        head.origin =
+            (view.base - view.first_slot) / kPageEntries * kPageEntries;
+      }
+      head.group = p.group();
+      head.scale = p.attention_scale;
+      head.q = q_.data() + offset;
+      merges_.push_back({result, head.parts(), attention_.data() + offset});
+      for (int part = 0; part < head.parts(); ++part) {
+        tasks_.push_back({head, part, result});
+        result += part_floats;
+      }
+    }
+  }
+  results_.Resize(result);
+  context_.pool->ParallelFor(
+      static_cast<int>(tasks_.size()), [&](int i, int worker) {
+        AttendDecodePart(tasks_[i].head, tasks_[i].part, &scratch_[worker],
+                         results_.data() + tasks_[i].result);
+      });
+  for (const Merge& m : merges_) {
+    MergeDecodeParts(results_.data() + m.result, m.parts, p.group(),
+                     p.head_dim, m.out);
+  }
+}
+
+// hidden += w * x + bias.
+void DecodePass::AddProduct(const WeightMatrix& w,
+                            const std::vector<float>& bias, const float* x) {
+  input_.Set(x, rows(), w.cols, context_.exact);
+  input_.PrepareFor(w.type);
+  const RowsProduct product{&w, &input_, BiasOrNull(bias), product_.data(),
+                            size_t(w.rows)};
+  MultiplyRows({&product, 1}, context_.pool);
+  AddTo(product_.data(), size_t(rows()) * w.rows, hidden_.data());
+}
+
+void DecodePass::FeedForward(int layer) {
+  const HyperParams& p = params_;
+  const LayerWeights& w = context_.model->layers()[layer];
+  for (int r = 0; r < rows(); ++r) {
+    RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.ffn_norm.data(),
+            p.embedding, p.rms_epsilon,
+            normed_.data() + size_t(r) * p.embedding);
+  }
+  input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
+  for (const WeightMatrix* m : {&w.gate, &w.up}) input_.PrepareFor(m->type);
+  const size_t width = p.feed_forward;
+  const RowsProduct products[] = {
+      {&w.gate, &input_, BiasOrNull(w.gate_bias), gate_.data(), width},
+      {&w.up, &input_, BiasOrNull(w.up_bias), up_.data(), width}};
+  MultiplyRows(products, context_.pool);
+  SiluMul(gate_.data(), up_.data(), rows() * width);
+  AddProduct(w.down, w.down_bias, gate_.data());
+}
+
+}  // namespace pyramidkv

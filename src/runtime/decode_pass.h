@@ -1,0 +1,80 @@
+// Generated and forced rows: each appends one entry per layer and KV head to
+// its sequence's cache and attends over what is stored.
+//
+// Rows of one call may belong to several sequences (a decode batch), or
+// follow each other in one (teacher forcing); the weights are read once for
+// all of them. A row's result does not depend on the others.
+
+#ifndef PYRAMIDKV_RUNTIME_DECODE_PASS_H_
+#define PYRAMIDKV_RUNTIME_DECODE_PASS_H_
+
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "kernels/attention_decode.h"
+#include "kernels/matmul_rows.h"
+#include "pyramidkv/status.h"
+#include "runtime/forward_context.h"
+#include "runtime/sequence.h"
+
+namespace pyramidkv {
+
+struct DecodeRow {
+  Sequence* sequence = nullptr;
+  int token = 0;
+};
+
+class DecodePass {
+ public:
+  explicit DecodePass(const ForwardContext& context);
+
+  // Up to kMaxRows rows; rows of one sequence are consecutive. logits:
+  // [rows, vocabulary]. Raises the sequences' positions. After an error
+  // (kRuntime: no memory) they are in an unspecified state.
+  Status Run(std::span<const DecodeRow> rows, float* logits);
+
+  // Output norm and output matrix over hidden states [rows, embedding],
+  // rows <= kMaxRows, into logits [rows, vocabulary].
+  void Output(const float* hidden, int rows, float* logits);
+
+ private:
+  struct RowState {
+    Sequence* sequence = nullptr;
+    int position = 0;
+    int later = 0;  // rows of the same sequence behind this one
+  };
+  struct Task {  // one part of one row and KV head
+    DecodeHead head;
+    int part = 0;
+    size_t result = 0;  // offset into results_
+  };
+  struct Merge {  // the parts of one row and KV head
+    size_t result = 0;
+    int parts = 0;
+    float* out = nullptr;
+  };
+
+  Status Project(int layer);
+  Status Append(int layer);
+  void Attend(int layer);
+  void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
+                  const float* x);
+  void FeedForward(int layer);
+  int rows() const { return static_cast<int>(states_.size()); }
+
+  ForwardContext context_;
+  const HyperParams& params_;
+  std::vector<RowState> states_;
+  AlignedBuffer<float> hidden_, normed_, q_, k_, v_, attention_, gate_, up_,
+      product_, rope_;
+  RowsInput input_;
+  std::vector<Task> tasks_;
+  std::vector<Merge> merges_;
+  AlignedBuffer<float> results_;
+  std::vector<AlignedBuffer<float>> scratch_;  // [threads]
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_RUNTIME_DECODE_PASS_H_

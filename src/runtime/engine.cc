@@ -1,0 +1,178 @@
+#include "pyramidkv/engine.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+#include "fmt/format.h"
+#include "kernels/attention_prefill.h"
+#include "runtime/session.h"
+
+namespace pyramidkv {
+namespace {
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(std::unique_ptr<Model> model, std::unique_ptr<Tokenizer> tokenizer,
+             int threads, Compute compute)
+      : model_(std::move(model)),
+        tokenizer_(std::move(tokenizer)),
+        compute_(compute),
+        // oneDNN and ggml run inside our workers, each with one thread.
+        pool_(threads, [] { omp_set_num_threads(1); }),
+        prompt_matmul_(threads, PromptBf16(compute)) {
+    context_.model = model_.get();
+    context_.pool = &pool_;
+    context_.prompt_matmul = &prompt_matmul_;
+    context_.packed = &packed_;
+    context_.exact = compute == Compute::kF32;
+    context_.bf16_attention = prompt_matmul_.bf16() && HasNativeBf16();
+    decode_ = std::make_unique<DecodePass>(context_);
+    FillInfo();
+  }
+
+  const ModelInfo& info() const override { return info_; }
+  Compute compute() const override {
+    return compute_ == Compute::kF32 ? Compute::kF32 : Compute::kBf16;
+  }
+  int threads() const override { return pool_.threads(); }
+
+  Result<std::vector<int>> Tokenize(
+      std::string_view text, const TokenizeOptions& options) const override {
+    return tokenizer_->Tokenize(text, options);
+  }
+  std::string Detokenize(std::span<const int> tokens) const override {
+    return tokenizer_->Detokenize(tokens, /*special=*/false);
+  }
+  bool IsEndOfGeneration(int token) const override {
+    return tokenizer_->IsEndOfGeneration(token);
+  }
+  Result<std::string> ApplyChatTemplate(std::span<const ChatMessage> messages,
+                                        std::string_view name,
+                                        bool add_assistant) const override {
+    return tokenizer_->ApplyChatTemplate(messages, name, add_assistant);
+  }
+
+  Result<std::unique_ptr<Session>> NewSession(
+      const SessionOptions& options) override {
+    PKV_ASSIGN_OR_RETURN(CacheSpec spec, ParseCacheSpec(options.kv));
+    return std::unique_ptr<Session>(std::make_unique<SessionImpl>(
+        Parts(), &pages_, spec, options.kv, options));
+  }
+
+  Status ReadShared(std::span<const int> tokens,
+                    std::span<Session* const> sessions,
+                    const Progress& progress) override;
+  Status DecodeBatch(std::span<Session* const> sessions,
+                     std::span<const int> tokens) override;
+
+ private:
+  static bool PromptBf16(Compute compute) {
+    return compute == Compute::kBf16 ||
+           (compute == Compute::kAuto && HasNativeBf16());
+  }
+  EngineParts Parts() { return {context_, decode_.get(), tokenizer_.get()}; }
+  void FillInfo();
+
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  Compute compute_;
+  ThreadPool pool_;
+  PromptMatMul prompt_matmul_;
+  PackedLayer packed_;
+  ForwardContext context_;
+  std::unique_ptr<DecodePass> decode_;
+  PagePool pages_;
+  ModelInfo info_;
+};
+
+void EngineImpl::FillInfo() {
+  const HyperParams& p = model_->params();
+  info_.path = model_->path();
+  info_.name = p.name.empty()
+                   ? std::filesystem::path(model_->path()).stem().string()
+                   : p.name;
+  info_.architecture = p.architecture;
+  info_.layers = p.layers;
+  info_.kv_heads = p.kv_heads;
+  info_.head_dim = p.head_dim;
+  info_.context_length = p.context_length;
+  info_.vocabulary = p.vocabulary;
+  info_.parameters = model_->parameters();
+  info_.file_bytes = model_->file_bytes();
+}
+
+Status EngineImpl::ReadShared(std::span<const int> tokens,
+                              std::span<Session* const> sessions,
+                              const Progress& progress) {
+  if (tokens.empty()) return Status::Usage("the prompt is empty");
+  std::vector<SessionImpl*> own;
+  std::vector<Sequence*> sequences;
+  for (Session* s : sessions) {
+    auto* session = static_cast<SessionImpl*>(s);
+    PKV_RETURN_IF_ERROR(session->CheckTokens(tokens));
+    if (session->position() != 0) {
+      return Status::Usage(
+          "a shared prefill needs sessions that have read nothing yet");
+    }
+    // The prompt's own attention is shared, so its window must be one.
+    if (session->sequence()->sliding_window !=
+        static_cast<SessionImpl*>(sessions[0])->sequence()->sliding_window) {
+      return Status::Usage(
+          "a shared prefill needs one sliding_window for all caches");
+    }
+    own.push_back(session);
+    sequences.push_back(session->sequence());
+  }
+  PromptPass pass(context_, tokens, sequences);
+  return SessionImpl::RunPass(&pass, Parts(), own, progress);
+}
+
+Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,
+                               std::span<const int> tokens) {
+  std::vector<SessionImpl*> own;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    own.push_back(static_cast<SessionImpl*>(sessions[i]));
+    PKV_RETURN_IF_ERROR(own[i]->CheckTokens(tokens.subspan(i, 1)));
+    if (own[i]->position() == 0) {
+      return Status::Usage("a session must read a prompt before it decodes");
+    }
+    if (std::find(sessions.begin(), sessions.begin() + i, sessions[i]) !=
+        sessions.begin() + i) {
+      return Status::Usage("a session appears twice in one decode batch");
+    }
+  }
+  std::vector<float> logits;
+  for (size_t i = 0; i < own.size(); i += kMaxRows) {
+    const size_t count = std::min<size_t>(kMaxRows, own.size() - i);
+    PKV_RETURN_IF_ERROR(SessionImpl::DecodeRows(
+        Parts(), std::span(own).subspan(i, count), tokens.subspan(i, count),
+        &logits));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
+                       Model::Load(options.model_path));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
+                       Tokenizer::Load(options.model_path));
+  if (tokenizer->vocabulary() != model->params().vocabulary) {
+    return Status::Model(fmt::format(
+        "{}: the tokenizer has {} tokens, the embedding {}",
+        options.model_path, tokenizer->vocabulary(),
+        model->params().vocabulary));
+  }
+  int threads = options.threads;
+  if (threads <= 0) {
+    threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
+      std::move(model), std::move(tokenizer), threads, options.compute));
+}
+
+}  // namespace pyramidkv

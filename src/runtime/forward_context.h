@@ -1,0 +1,30 @@
+// What every forward pass of one engine shares.
+
+#ifndef PYRAMIDKV_RUNTIME_FORWARD_CONTEXT_H_
+#define PYRAMIDKV_RUNTIME_FORWARD_CONTEXT_H_
+
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/matmul_prompt.h"
+#include "model/model.h"
+
+namespace pyramidkv {
+
+// Room for one layer's weights, expanded for prompt rows.
+struct PackedLayer {
+  PackedMatrix q, k, v, output, gate, up, down;
+};
+
+struct ForwardContext {
+  const Model* model = nullptr;
+  ThreadPool* pool = nullptr;
+  PromptMatMul* prompt_matmul = nullptr;
+  PackedLayer* packed = nullptr;
+  bool exact = false;           // --compute f32: nothing is quantised
+  bool bf16_attention = false;  // prompt rows attend with bf16 products
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_RUNTIME_FORWARD_CONTEXT_H_

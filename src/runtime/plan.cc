@@ -1,0 +1,176 @@
+#include "pyramidkv/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/kv_codec.h"
+#include "model/model.h"
+#include "policy/registry.h"
+#include "policy/schedule.h"
+#include "policy/spec.h"
+#include "policy/spec_values.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kF16Bytes = 2;
+
+// Far above any model, far below what overflows a product of all of them.
+Status CheckDim(std::string_view name, int value, int high) {
+  if (value >= 1 && value <= high) return Status();
+  return Status::Usage(fmt::format("{} {}: allowed: an integer from 1 to {}",
+                                   name, value, high));
+}
+
+Status CheckDims(const PlanDims& d) {
+  PKV_RETURN_IF_ERROR(CheckDim("layers", d.layers, 1 << 12));
+  PKV_RETURN_IF_ERROR(CheckDim("kv-heads", d.kv_heads, 1 << 12));
+  PKV_RETURN_IF_ERROR(CheckDim("head-dim", d.head_dim, 1 << 14));
+  PKV_RETURN_IF_ERROR(CheckDim("context", d.tokens, 1 << 28));
+  PKV_RETURN_IF_ERROR(CheckDim("sequences", d.sequences, 1 << 16));
+  // As a floating-point number, because it may not fit an integer.
+  const double full = 2.0 * d.layers * d.kv_heads * d.head_dim * d.tokens *
+                      sizeof(float) * d.sequences;
+  if (full > 4e18) {
+    return Status::Usage(
+        "the dimensions multiply to more than 4e18 bytes; allowed: smaller "
+        "ones");
+  }
+  if (!d.window_layers.empty() &&
+      static_cast<int>(d.window_layers.size()) != d.layers) {
+    return Status::Usage(
+        fmt::format("sliding-window layers are given for {} of {} layers",
+                    d.window_layers.size(), d.layers));
+  }
+  return Status();
+}
+
+// One sequence of the plan. Where only some layers have a sliding window,
+// these are rings: the last entries, never compressed. Where all have one,
+// they are compressed inside it.
+class Planner {
+ public:
+  Planner(const CacheSpec& spec, const PlanDims& dims)
+      : spec_(spec), dims_(dims), entries_(dims.tokens) {
+    page_bytes_ =
+        PageFormat{dims.head_dim, spec.type_k, spec.type_v}.page_bytes();
+    ring_entries_ = Within(dims.sliding_window);
+    const bool all = dims.window_layers.empty();
+    entries_ = Within(spec.sliding_window > 0 ? spec.sliding_window
+                      : all                   ? dims.sliding_window
+                                              : 0);
+  }
+
+  Result<CachePlan> Plan() const;
+
+ private:
+  int Within(int window) const {
+    return window > 0 ? std::min(dims_.tokens, window) : dims_.tokens;
+  }
+  bool IsRing(int layer) const {
+    return dims_.sliding_window > 0 && !dims_.window_layers.empty() &&
+           dims_.window_layers[layer];
+  }
+  // A ring holds consecutive positions: none are stored.
+  int64_t RingBytes() const {
+    const int64_t pages = (ring_entries_ + kPageEntries - 1) / kPageEntries;
+    return pages * page_bytes_ * dims_.kv_heads;
+  }
+  int64_t FullBytes(int layer) const {
+    const int64_t entries = IsRing(layer) ? ring_entries_ : entries_;
+    return 2 * entries * dims_.kv_heads * dims_.head_dim * kF16Bytes;
+  }
+  BudgetRequest Request() const;
+  void WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const;
+
+  const CacheSpec& spec_;
+  const PlanDims& dims_;
+  int64_t page_bytes_ = 0;
+  int entries_;  // that a head without compression holds
+  int ring_entries_ = 0;
+};
+
+BudgetRequest Planner::Request() const {
+  BudgetRequest r;
+  r.kv_heads = dims_.kv_heads;
+  r.tokens = entries_;
+  r.page_bytes = page_bytes_;
+  for (int l = 0; l < dims_.layers; ++l) {
+    if (IsRing(l)) {
+      r.other_bytes += RingBytes();
+    } else {
+      ++r.layers;
+    }
+  }
+  return r;
+}
+
+// Where the entries go is known when the prompt has been read; the plan shows
+// an even split.
+void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
+  if (!spec_.compresses || spec_.heads != HeadSplit::kGlobal) return;
+  const int64_t most =
+      MostGlobalBytes(budgets.total, Request()) * dims_.sequences;
+  plan->warnings.push_back(fmt::format(
+      "heads=global splits the total by score: layers will differ, and the "
+      "cache may take up to {} bytes",
+      most));
+}
+
+Result<CachePlan> Planner::Plan() const {
+  const BudgetRequest request = Request();
+  PKV_ASSIGN_OR_RETURN(const Budgets budgets, ResolveBudgets(spec_, request));
+  CachePlan plan;
+  plan.spec = FormatCacheSpec(spec_);
+  plan.warnings = budgets.warnings;
+  BudgetRequest one_layer = request;
+  one_layer.other_bytes = 0;
+  auto next = budgets.entries.begin();
+  for (int l = 0; l < dims_.layers; ++l) {
+    PlanLayer layer;
+    layer.layer = l;
+    if (IsRing(l)) {
+      layer.bytes = RingBytes() * dims_.sequences;
+    } else {
+      const std::vector<int> heads(next, next + dims_.kv_heads);
+      next += dims_.kv_heads;
+      layer.budget = *std::min_element(heads.begin(), heads.end());
+      layer.bytes = CacheBytes(heads, one_layer) * dims_.sequences;
+    }
+    plan.bytes += layer.bytes;
+    plan.bytes_full += FullBytes(l) * dims_.sequences;
+    plan.layers.push_back(layer);
+  }
+  plan.saved = 1 - static_cast<double>(plan.bytes) / plan.bytes_full;
+  WarnIfGlobal(budgets, &plan);
+  return plan;
+}
+
+}  // namespace
+
+Result<CachePlan> PlanCache(std::string_view spec, const PlanDims& dims) {
+  PKV_ASSIGN_OR_RETURN(const CacheSpec parsed, ParseCacheSpec(spec));
+  PKV_RETURN_IF_ERROR(CheckDims(dims));
+  return Planner(parsed, dims).Plan();
+}
+
+Result<PlanDims> PlanDimsOfModel(const std::string& model_path) {
+  PKV_ASSIGN_OR_RETURN(const HyperParams params, ReadHyperParams(model_path));
+  PlanDims dims;
+  dims.layers = params.layers;
+  dims.kv_heads = params.kv_heads;
+  dims.head_dim = params.head_dim;
+  dims.tokens = params.context_length;
+  dims.sliding_window = params.sliding_window;
+  return dims;
+}
+
+std::vector<std::string> PresetNames() {
+  std::vector<std::string> names;
+  for (const Preset& preset : Presets()) names.emplace_back(preset.name);
+  return names;
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,330 @@
+#include "runtime/prompt_pass.h"
+
+#include <algorithm>
+
+#include "kernels/elementwise.h"
+#include "kernels/rope.h"
+
+namespace pyramidkv {
+namespace {
+
+// Work of one Step: enough for every thread, tens of milliseconds.
+constexpr double kWaveFlops = 2e10;
+constexpr int kMaxWaveTiles = 16;
+
+int WaveTiles(const HyperParams& p, int threads) {
+  const double weights =
+      double{1.0} * p.embedding *
+      (2.0 * p.heads * p.head_dim + 2.0 * p.kv_heads * p.head_dim +
+       3.0 * p.feed_forward);
+  const int tiles = static_cast<int>(kWaveFlops / (2 * weights * kPromptTile));
+  return std::max(std::clamp(tiles, 1, kMaxWaveTiles), threads);
+}
+
+void AddBias(const std::vector<float>& bias, float* rows) {
+  if (bias.empty()) return;
+  for (int r = 0; r < kPromptTile; ++r) {
+    AddTo(bias.data(), bias.size(), rows + r * bias.size());
+  }
+}
+
+}  // namespace
+
+PromptPass::PromptPass(const ForwardContext& context,
+                       std::span<const int> tokens,
+                       std::span<Sequence* const> targets)
+    : context_(context),
+      params_(context.model->params()),
+      tokens_(tokens.begin(), tokens.end()),
+      targets_(targets.begin(), targets.end()),
+      position_(targets[0]->position),
+      rows_(static_cast<int>(tokens.size())),
+      tiles_((rows_ + kPromptTile - 1) / kPromptTile),
+      wave_tiles_(std::min(tiles_,
+                           WaveTiles(params_, context.pool->threads()))) {}
+
+int64_t PromptPass::done() const {
+  return int64_t{layer_} * rows_ + std::min(tile_ * kPromptTile, rows_);
+}
+
+int64_t PromptPass::total() const { return int64_t{params_.layers} * rows_; }
+
+int PromptPass::tile_rows(int tile) const {
+  return std::min(kPromptTile, rows_ - tile * kPromptTile);
+}
+
+const float* PromptPass::last_hidden() const {
+  return hidden_.data() + size_t(rows_ - 1) * params_.embedding;
+}
+
+Status PromptPass::Begin() {
+  for (Sequence* s : targets_) {
+    PKV_RETURN_IF_ERROR(s->compressor.Begin(position_ + rows_));
+    window_rows_ = std::max(window_rows_, s->compressor.window_rows());
+  }
+  window_rows_ = std::min(window_rows_, rows_);
+  const HyperParams& p = params_;
+  const size_t q_width = size_t(p.heads) * p.head_dim;
+  hidden_.Resize(size_t(tiles_) * kPromptTile * p.embedding);
+  rope_.Resize(size_t(rows_) * p.rope.dims);
+  wave_q_.Resize(size_t(wave_tiles_) * kPromptTile * q_width);
+  window_q_.Resize(window_rows_ * q_width);
+  past_.resize(p.kv_heads);
+  k_.resize(p.kv_heads);
+  v_.resize(p.kv_heads);
+  k16_.resize(p.kv_heads);
+  v16_.resize(p.kv_heads);
+  scratch_.resize(context_.pool->threads());
+  for (Scratch& s : scratch_) {
+    s.normed.Resize(size_t(kPromptTile) * p.embedding);
+    s.kv.Resize(size_t(kPromptTile) * p.kv_heads * p.head_dim * 2);
+    s.attention.Resize(kPromptTile * q_width);
+    s.gate.Resize(size_t(kPromptTile) * p.feed_forward);
+    s.up.Resize(size_t(kPromptTile) * p.feed_forward);
+    s.product.Resize(size_t(kPromptTile) * p.embedding);
+    s.prefill.Resize(p.group(), p.head_dim);
+  }
+  context_.pool->ParallelFor(tiles_, [&](int tile, int) {
+    const int first = tile * kPromptTile;
+    for (int r = first; r < first + tile_rows(tile); ++r) {
+      DequantizeRows(context_.model->token_embedding(), tokens_[r], 1,
+                     hidden(r));
+      RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2, position_ + r,
+                p.rope.magnitude, rope_.data() + size_t(r) * p.rope.dims);
+    }
+    // Padding rows are computed and thrown away; zeros keep them finite.
+    std::fill(hidden(first + tile_rows(tile)), hidden(first + kPromptTile),
+              0.0f);
+  });
+  return {};
+}
+
+Result<bool> PromptPass::Step() {
+  if (layer_ == params_.layers) return true;
+  if (tile_ == 0) BeginLayer();
+  const int first = tile_;
+  const int count = std::min(wave_tiles_, tiles_ - first);
+  context_.pool->ParallelFor(
+      count, [&](int i, int worker) { ProjectTile(first + i, worker); });
+  context_.pool->ParallelFor(count, [&](int i, int worker) {
+    // The last tile attends to the most: begin with it.
+    const int tile = first + count - 1 - i;
+    if (!NeedsAttention(tile)) return;
+    AttendTile(tile, worker);
+    FeedForwardTile(tile, worker);
+  });
+  tile_ += count;
+  if (tile_ < tiles_) return false;
+  PKV_RETURN_IF_ERROR(EndLayer());
+  tile_ = 0;
+  ++layer_;
+  if (layer_ < params_.layers) return false;
+  for (Sequence* s : targets_) {
+    PKV_RETURN_IF_ERROR(s->compressor.End(&s->cache));
+    s->position = position_ + rows_;
+  }
+  return true;
+}
+
+// Behind the last layer only the last row is read.
+bool PromptPass::NeedsAttention(int tile) const {
+  return layer_ + 1 < params_.layers || tile == tiles_ - 1;
+}
+
+void PromptPass::BeginLayer() {
+  PackLayer();
+  const KvCache& cache = targets_[0]->cache;
+  const int head_dim = params_.head_dim;
+  context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
+    past_[h] = cache.length(layer_, h);
+    const size_t entries = past_[h] + rows_;
+    k_[h].Resize(entries * head_dim);
+    v_[h].Resize(entries * head_dim);
+    cache.Decode(layer_, h, k_[h].data(), v_[h].data());
+    if (!context_.bf16_attention) return;
+    k16_[h].Resize(entries * head_dim);
+    v16_[h].Resize((entries + 1) / 2 * 2 * head_dim);
+    // Values lie in pairs of entries: the half that nobody has written yet
+    // is multiplied by zero, so it must be a number.
+    std::fill(v16_[h].span().begin(), v16_[h].span().end(), uint16_t{0});
+    ToBf16(k_[h].data(), size_t(past_[h]) * head_dim, k16_[h].data());
+    AlignedBuffer<uint16_t> row(head_dim);
+    for (int i = 0; i < past_[h]; ++i) {
+      ToBf16(v_[h].data() + size_t(i) * head_dim, head_dim, row.data());
+      uint16_t* pair = v16_[h].data() + size_t(i / 2) * 2 * head_dim + i % 2;
+      for (int x = 0; x < head_dim; ++x) pair[2 * x] = row[x];
+    }
+  });
+}
+
+void PromptPass::PackLayer() {
+  const LayerWeights& w = context_.model->layers()[layer_];
+  PackedLayer& packed = *context_.packed;
+  const std::pair<const WeightMatrix*, PackedMatrix*> matrices[] = {
+      {&w.q, &packed.q},       {&w.k, &packed.k},   {&w.v, &packed.v},
+      {&w.output, &packed.output}, {&w.gate, &packed.gate},
+      {&w.up, &packed.up},     {&w.down, &packed.down}};
+  std::vector<std::pair<int, int>> panels;
+  for (int m = 0; m < 7; ++m) {
+    context_.prompt_matmul->Prepare(*matrices[m].first, matrices[m].second);
+    for (int p = 0; p < matrices[m].second->panel_count(); ++p) {
+      panels.emplace_back(m, p);
+    }
+  }
+  context_.pool->ParallelFor(
+      static_cast<int>(panels.size()), [&](int i, int worker) {
+        const auto& [weights, to] = matrices[panels[i].first];
+        context_.prompt_matmul->Pack(*weights, panels[i].second, worker, to);
+      });
+}
+
+void PromptPass::ProjectTile(int tile, int worker) {
+  const LayerWeights& w = context_.model->layers()[layer_];
+  const HyperParams& p = params_;
+  Scratch& s = scratch_[worker];
+  const int first = tile * kPromptTile;
+  for (int r = 0; r < kPromptTile; ++r) {
+    RmsNorm(hidden(first + r), w.attn_norm.data(), p.embedding, p.rms_epsilon,
+            s.normed.data() + size_t(r) * p.embedding);
+  }
+  const size_t q_width = size_t(p.heads) * p.head_dim;
+  const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
+  float* q = wave_q_.data() + size_t(tile - tile_) * kPromptTile * q_width;
+  float* k = s.kv.data();
+  float* v = k + kPromptTile * kv_width;
+  PromptMatMul& matmul = *context_.prompt_matmul;
+  matmul.SetInput(s.normed.data(), p.embedding, worker);
+  matmul.Multiply(context_.packed->q, q, worker);
+  matmul.Multiply(context_.packed->k, k, worker);
+  matmul.Multiply(context_.packed->v, v, worker);
+  AddBias(w.q_bias, q);
+  AddBias(w.k_bias, k);
+  AddBias(w.v_bias, v);
+  const bool neox = p.rope.layout == Rope::Layout::kNeox;
+  for (int r = 0; r < tile_rows(tile); ++r) {
+    const int row = first + r;
+    const float* table = rope_.data() + size_t(row) * p.rope.dims;
+    ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
+              q + r * q_width);
+    ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
+              k + r * kv_width);
+    StoreKv(row, k + r * kv_width, v + r * kv_width);
+    const int window = row - (rows_ - window_rows_);
+    if (window >= 0) {
+      std::copy(q + r * q_width, q + (r + 1) * q_width,
+                window_q_.data() + window * q_width);
+    }
+  }
+}
+
+void PromptPass::StoreKv(int row, const float* k, const float* v) {
+  const int head_dim = params_.head_dim;
+  for (int h = 0; h < params_.kv_heads; ++h, k += head_dim, v += head_dim) {
+    const size_t entry = past_[h] + row;
+    std::copy(k, k + head_dim, k_[h].data() + entry * head_dim);
+    std::copy(v, v + head_dim, v_[h].data() + entry * head_dim);
+    if (!context_.bf16_attention) continue;
+    ToBf16(k, head_dim, k16_[h].data() + entry * head_dim);
+    uint16_t* pair = v16_[h].data() + entry / 2 * 2 * head_dim + entry % 2;
+    uint16_t rounded[8];
+    for (int x = 0; x < head_dim; x += 8) {
+      ToBf16(v + x, 8, rounded);
+      for (int i = 0; i < 8; ++i) pair[2 * (x + i)] = rounded[i];
+    }
+  }
+}
+
+// Attention of up to kQueryTile rows, all heads, into the scratch.
+void PromptPass::AttendRows(int first, int rows, Scratch* s) {
+  const HyperParams& p = params_;
+  const size_t q_width = size_t(p.heads) * p.head_dim;
+  PrefillTile t;
+  t.rows = rows;
+  t.group = p.group();
+  t.head_dim = p.head_dim;
+  t.scale = p.attention_scale;
+  t.q_stride = t.out_stride = q_width;
+  for (int h = 0; h < p.kv_heads; ++h) {
+    const size_t offset = size_t(h) * p.group() * p.head_dim;
+    t.q = wave_q_.data() + (first - tile_ * kPromptTile) * q_width + offset;
+    t.out = s->attention.data() + first % kPromptTile * q_width + offset;
+    const HeadView view = targets_[0]->cache.View(layer_, h);
+    for (int i = 0; i < rows; ++i) {
+      const int row = first + i;
+      const int visible = targets_[0]->FirstVisible(position_ + row);
+      int begin = i > 0 ? t.begin[i - 1] : 0;
+      while (begin < past_[h] && view.position(begin) < visible) ++begin;
+      t.begin[i] = std::max(begin, past_[h] + visible - position_);
+      if (visible <= position_) t.begin[i] = begin;
+      t.end[i] = past_[h] + row + 1;
+    }
+    if (context_.bf16_attention) {
+      AttendPrefillBf16(t, k16_[h].data(), v16_[h].data(), &s->prefill);
+    } else {
+      AttendPrefill(t, k_[h].data(), v_[h].data(), &s->prefill);
+    }
+  }
+}
+
+void PromptPass::AttendTile(int tile, int worker) {
+  const LayerWeights& w = context_.model->layers()[layer_];
+  Scratch& s = scratch_[worker];
+  const int first = tile * kPromptTile;
+  const int rows = tile_rows(tile);
+  std::fill(s.attention.span().begin(), s.attention.span().end(), 0.0f);
+  for (int r = 0; r < rows; r += kQueryTile) {
+    AttendRows(first + r, std::min(kQueryTile, rows - r), &s);
+  }
+  PromptMatMul& matmul = *context_.prompt_matmul;
+  matmul.SetInput(s.attention.data(), params_.heads * params_.head_dim, worker);
+  matmul.Multiply(context_.packed->output, s.product.data(), worker);
+  AddBias(w.output_bias, s.product.data());
+  AddTo(s.product.data(), size_t(kPromptTile) * params_.embedding,
+        hidden(first));
+}
+
+void PromptPass::FeedForwardTile(int tile, int worker) {
+  const LayerWeights& w = context_.model->layers()[layer_];
+  const HyperParams& p = params_;
+  Scratch& s = scratch_[worker];
+  const int first = tile * kPromptTile;
+  for (int r = 0; r < kPromptTile; ++r) {
+    RmsNorm(hidden(first + r), w.ffn_norm.data(), p.embedding, p.rms_epsilon,
+            s.normed.data() + size_t(r) * p.embedding);
+  }
+  PromptMatMul& matmul = *context_.prompt_matmul;
+  matmul.SetInput(s.normed.data(), p.embedding, worker);
+  matmul.Multiply(context_.packed->gate, s.gate.data(), worker);
+  matmul.Multiply(context_.packed->up, s.up.data(), worker);
+  AddBias(w.gate_bias, s.gate.data());
+  AddBias(w.up_bias, s.up.data());
+  SiluMul(s.gate.data(), s.up.data(), size_t(kPromptTile) * p.feed_forward);
+  matmul.SetInput(s.gate.data(), p.feed_forward, worker);
+  matmul.Multiply(context_.packed->down, s.product.data(), worker);
+  AddBias(w.down_bias, s.product.data());
+  AddTo(s.product.data(), size_t(kPromptTile) * p.embedding, hidden(first));
+}
+
+Status PromptPass::EndLayer() {
+  std::vector<const float*> k(params_.kv_heads), v(params_.kv_heads);
+  for (int h = 0; h < params_.kv_heads; ++h) {
+    k[h] = k_[h].data();
+    v[h] = v_[h].data();
+  }
+  LayerEntries entries;
+  entries.layer = layer_;
+  entries.fresh = rows_;
+  entries.fresh_position = position_;
+  entries.past = past_.data();
+  entries.k = k.data();
+  entries.v = v.data();
+  entries.window_q = window_q_.data();
+  entries.window_rows = window_rows_;
+  for (Sequence* s : targets_) {
+    PKV_RETURN_IF_ERROR(
+        s->compressor.OnLayer(entries, &s->cache, context_.pool));
+  }
+  return {};
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,177 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "fmt/format.h"
+
+namespace pyramidkv {
+namespace {
+
+bool AllFinite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](float v) { return std::isfinite(v); });
+}
+
+}  // namespace
+
+SessionImpl::SessionImpl(const EngineParts& parts, PagePool* pages,
+                         const CacheSpec& spec, std::string requested,
+                         const SessionOptions& options)
+    : parts_(parts),
+      requested_(std::move(requested)),
+      context_size_(options.context_size > 0
+                        ? options.context_size
+                        : parts.context.model->params().context_length),
+      sequence_(pages, parts.context.model->params(), spec,
+                options.max_new_tokens) {}
+
+Status SessionImpl::CheckTokens(std::span<const int> tokens) const {
+  if (failed_) {
+    return Status::Runtime("this session stopped half-way; start a new one");
+  }
+  const int vocabulary = parts_.context.model->params().vocabulary;
+  for (int t : tokens) {
+    if (t < 0 || t >= vocabulary) {
+      return Status::Usage(fmt::format(
+          "token id {} is outside the vocabulary [0, {})", t, vocabulary));
+    }
+  }
+  const int64_t length = int64_t{position()} + int64_t(tokens.size());
+  if (length > context_size_) {
+    return Status::DoesNotFit(fmt::format(
+        "{} tokens do not fit into a context of {}: shorten the prompt or "
+        "ask for more with -c",
+        length, context_size_));
+  }
+  return {};
+}
+
+Status SessionImpl::Read(std::span<const int> tokens,
+                         const Progress& progress) {
+  PKV_RETURN_IF_ERROR(CheckTokens(tokens));
+  if (tokens.empty()) return Status::Usage("the prompt is empty");
+  Sequence* const sequences[] = {&sequence_};
+  PromptPass pass(parts_.context, tokens, sequences);
+  SessionImpl* const sessions[] = {this};
+  return RunPass(&pass, parts_, sessions, progress);
+}
+
+Status SessionImpl::RunPass(PromptPass* pass, const EngineParts& parts,
+                            std::span<SessionImpl* const> sessions,
+                            const Progress& progress) {
+  PKV_RETURN_IF_ERROR(pass->Begin());
+  const auto run = [&]() -> Status {
+    for (;;) {
+      if (progress && !progress(pass->done(), pass->total())) {
+        return Status::Cancelled();
+      }
+      PKV_ASSIGN_OR_RETURN(const bool complete, pass->Step());
+      for (SessionImpl* s : sessions) s->NotePeak();
+      if (complete) break;
+    }
+    std::vector<float> logits(parts.context.model->params().vocabulary);
+    parts.decode->Output(pass->last_hidden(), 1, logits.data());
+    if (!AllFinite(logits)) {
+      return Status::Runtime(
+          "the model gave logits that are not numbers after the prompt");
+    }
+    for (SessionImpl* s : sessions) s->logits_ = logits;
+    return {};
+  };
+  const Status status = run();
+  for (SessionImpl* s : sessions) {
+    if (status.ok()) continue;
+    if (s->sequence_.position == 0) {
+      s->sequence_.cache.Clear();
+    } else {
+      s->failed_ = true;
+    }
+  }
+  return status;
+}
+
+Status SessionImpl::DecodeRows(const EngineParts& parts,
+                               std::span<SessionImpl* const> row_sessions,
+                               std::span<const int> tokens,
+                               std::vector<float>* logits) {
+  const size_t vocabulary = parts.context.model->params().vocabulary;
+  logits->resize(tokens.size() * vocabulary);
+  std::vector<DecodeRow> rows;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    rows.push_back({row_sessions[i]->sequence(), tokens[i]});
+  }
+  Status status = parts.decode->Run(rows, logits->data());
+  if (status.ok() && !AllFinite(*logits)) {
+    status = Status::Runtime("the model gave logits that are not numbers");
+  }
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    SessionImpl* s = row_sessions[i];
+    if (!status.ok()) {
+      s->failed_ = true;
+      continue;
+    }
+    const auto row = logits->begin() + i * vocabulary;
+    s->logits_.assign(row, row + vocabulary);
+    s->NotePeak();
+  }
+  return status;
+}
+
+Result<std::vector<float>> SessionImpl::Force(std::span<const int> tokens) {
+  PKV_RETURN_IF_ERROR(CheckTokens(tokens));
+  std::vector<float> all, chunk;
+  for (size_t i = 0; i < tokens.size(); i += kMaxRows) {
+    const auto part =
+        tokens.subspan(i, std::min<size_t>(kMaxRows, tokens.size() - i));
+    const std::vector<SessionImpl*> sessions(part.size(), this);
+    PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &chunk));
+    all.insert(all.end(), chunk.begin(), chunk.end());
+  }
+  return all;
+}
+
+void SessionImpl::NotePeak() {
+  peak_bytes_ = std::max(peak_bytes_, sequence_.cache.bytes());
+}
+
+KvReport SessionImpl::Report() const {
+  const KvCache& cache = sequence_.cache;
+  const KvShape& shape = cache.shape();
+  const Compressor& compressor = sequence_.compressor;
+  const int window = sequence_.sliding_window;
+  KvReport report;
+  report.requested = requested_;
+  report.spec = FormatCacheSpec(compressor.spec());
+  report.policy = compressor.spec().policy;
+  report.tokens_seen = position();
+  report.entries_kept = cache.entries();
+  const int64_t heads = int64_t{shape.layers} * shape.kv_heads;
+  report.tokens_kept_mean = double(report.entries_kept) / double(heads);
+  const int64_t tokens =
+      window > 0 ? std::min(position(), window) : position();
+  report.entries_full = heads * tokens;
+  report.bytes = cache.bytes();
+  report.bytes_full = 2 * heads * shape.format.head_dim * tokens * 2;
+  report.peak_bytes = peak_bytes_;
+  report.warnings = compressor.warnings();
+  double mass = 0;
+  bool known = position() > 0;
+  for (int l = 0; l < shape.layers; ++l) {
+    KvLayerReport layer;
+    layer.layer = l;
+    layer.budget = compressor.budget(l);
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      layer.kept.push_back(cache.length(l, h));
+    }
+    layer.bytes = cache.layer_bytes(l);
+    layer.retained_mass = compressor.retained_mass(l);
+    known = known && layer.retained_mass.has_value();
+    mass += layer.retained_mass.value_or(0);
+    report.layers.push_back(std::move(layer));
+  }
+  if (known) report.retained_mass = mass / shape.layers;
+  return report;
+}
+
+}  // namespace pyramidkv
