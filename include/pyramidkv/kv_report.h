@@ -26,13 +26,13 @@ struct KvReport {
   std::string spec;       // the same in canonical form
   std::string policy;
   std::string prefill = "exact";
-  int tokens_seen = 0;           // logical length
-  double tokens_kept_mean = 0;   // mean over layers and KV heads
-  int64_t entries_kept = 0;      // sum over layers and KV heads
-  int64_t entries_full = 0;      // what the full cache would hold
-  int64_t bytes = 0;             // pages and side arrays of this sequence
-  int64_t bytes_full = 0;        // the same tokens, uncompressed f16
-  int64_t peak_bytes = 0;        // highest `bytes` so far
+  int tokens_seen = 0;          // logical length
+  double tokens_kept_mean = 0;  // mean over layers and KV heads
+  int64_t entries_kept = 0;     // sum over layers and KV heads
+  int64_t entries_full = 0;     // what the full cache would hold
+  int64_t bytes = 0;            // pages and side arrays of this sequence
+  int64_t bytes_full = 0;       // the same tokens, uncompressed f16
+  int64_t peak_bytes = 0;       // highest `bytes` so far
   // Share of the observation window's attention that the kept entries hold,
   // mean over layers; 1 for full, none where unknown.
   std::optional<double> retained_mass;

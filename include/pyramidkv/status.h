@@ -57,8 +57,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}              // NOLINT
-  Result(Status status) : status_(std::move(status)) {}      // NOLINT
+  Result(T value) : value_(std::move(value)) {}          // NOLINT
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
@@ -77,10 +77,10 @@ class [[nodiscard]] Result {
 }  // namespace pyramidkv
 
 // Leaves the function with the Status of `expr` unless that is ok.
-#define PKV_RETURN_IF_ERROR(expr)                     \
-  do {                                                \
-    ::pyramidkv::Status pkv_status_ = (expr);         \
-    if (!pkv_status_.ok()) return pkv_status_;        \
+#define PKV_RETURN_IF_ERROR(expr)              \
+  do {                                         \
+    ::pyramidkv::Status pkv_status_ = (expr);  \
+    if (!pkv_status_.ok()) return pkv_status_; \
   } while (false)
 
 #define PKV_CONCAT_INNER(a, b) a##b

@@ -10,11 +10,11 @@
     if (!(condition)) __builtin_trap(); \
   } while (false)
 #else
-#define DCHECK(condition)    \
-  do {                       \
-    if (false) {             \
-      (void)(condition);     \
-    }                        \
+#define DCHECK(condition) \
+  do {                    \
+    if (false) {          \
+      (void)(condition);  \
+    }                     \
   } while (false)
 #endif
 

@@ -54,7 +54,9 @@ TEST(ThreadPoolThreaded, ManySmallJobs) {
 
 TEST(ThreadPoolThreaded, InitRunsInEveryThread) {
   std::atomic<int> runs{0};
-  { ThreadPool pool(3, [&] { ++runs; }); }
+  {
+    ThreadPool pool(3, [&] { ++runs; });
+  }
   EXPECT_EQ(runs, 3);
 }
 

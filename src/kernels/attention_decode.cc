@@ -22,8 +22,8 @@ constexpr int kValueVectors = 8;  // times kGroup accumulators
 #else
 constexpr int kValueVectors = 4;
 #endif
-constexpr int kGroup = 3;        // query heads that share a pass over a page
-constexpr int kBlockKeys = 16;   // keys in lanes of a K block
+constexpr int kGroup = 3;       // query heads that share a pass over a page
+constexpr int kBlockKeys = 16;  // keys in lanes of a K block
 
 // Stored values as f32 vectors, one type per codec.
 struct LoadF32 {
@@ -54,8 +54,8 @@ HWY_INLINE V BroadcastPair(const float* p) {
 // scores[g * stride + 0..15] = k . q[g] for the 16 keys of one block.
 // q: kHeads rows, head_dim apart.
 template <class L, int kHeads>
-HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q,
-                           int head_dim, size_t stride, float* scores) {
+HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
+                           size_t stride, float* scores) {
   const D d;
   constexpr int kMaxVectors = 8;  // 32 values of 4 lanes
   const int lanes = static_cast<int>(hn::Lanes(d));
@@ -134,11 +134,11 @@ HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
 
 struct Part {
   const DecodeHead* head;
-  int from, to;     // slots of this part, [from, to)
-  int page;         // first page
-  size_t stride;    // floats between the score rows of two query heads
-  float* scores;    // [group, stride], from slot page * kPageEntries on
-  float* acc;       // [group, 2 * head_dim]
+  int from, to;   // slots of this part, [from, to)
+  int page;       // first page
+  size_t stride;  // floats between the score rows of two query heads
+  float* scores;  // [group, stride], from slot page * kPageEntries on
+  float* acc;     // [group, 2 * head_dim]
 };
 
 template <class L, int kHeads>
@@ -150,8 +150,8 @@ HWY_INLINE void ScorePart(const Part& part, int g) {
   for (int block = part.from / kBlockKeys; block * kBlockKeys < part.to;
        ++block) {
     const int slot = block * kBlockKeys;
-    const auto* page = reinterpret_cast<const typename L::T*>(
-        h.pages[slot / kPageEntries]);
+    const auto* page =
+        reinterpret_cast<const typename L::T*>(h.pages[slot / kPageEntries]);
     ScoreBlock<L, kHeads>(
         page + slot % kPageEntries / kBlockKeys * block_values,
         h.q + size_t(g) * head_dim, head_dim, part.stride,
@@ -191,8 +191,8 @@ void SoftmaxRow(float* scores, int from, int to, int padded, float scale,
   const V vm = hn::Set(d, m), vs = hn::Set(d, scale);
   V sum = hn::Zero(d);
   for (int j = 0; j < padded; j += lanes) {
-    const V diff = hn::Max(hn::Sub(hn::LoadU(d, scores + j), vm),
-                           hn::Set(d, -1e30f));
+    const V diff =
+        hn::Max(hn::Sub(hn::LoadU(d, scores + j), vm), hn::Set(d, -1e30f));
     const V p = FastExp(d, hn::Mul(diff, vs));
     hn::StoreU(p, d, scores + j);
     sum = hn::Add(sum, p);
@@ -230,9 +230,12 @@ void RunPart(const Part& part, float* result) {
 template <class KL>
 void RunPartV(const Part& part, float* result) {
   switch (part.head->format.v) {
-    case Codec::kF32: return RunPart<KL, LoadF32>(part, result);
-    case Codec::kF16: return RunPart<KL, LoadF16>(part, result);
-    case Codec::kBf16: return RunPart<KL, LoadBf16>(part, result);
+    case Codec::kF32:
+      return RunPart<KL, LoadF32>(part, result);
+    case Codec::kF16:
+      return RunPart<KL, LoadF16>(part, result);
+    case Codec::kBf16:
+      return RunPart<KL, LoadBf16>(part, result);
   }
 }
 
@@ -240,8 +243,7 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
                        float* result) {
   Part part;
   part.head = &head;
-  const int slot =
-      (head.first_part() + part_index) * kPartSlots - head.origin;
+  const int slot = (head.first_part() + part_index) * kPartSlots - head.origin;
   part.from = std::max(head.begin, slot);
   part.to = std::min(head.end, slot + kPartSlots);
   part.page = part.from / kPageEntries;
@@ -249,9 +251,12 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.scores = scratch;
   part.acc = scratch + size_t(head.group) * kPartSlots;
   switch (head.format.k) {
-    case Codec::kF32: return RunPartV<LoadF32>(part, result);
-    case Codec::kF16: return RunPartV<LoadF16>(part, result);
-    case Codec::kBf16: return RunPartV<LoadBf16>(part, result);
+    case Codec::kF32:
+      return RunPartV<LoadF32>(part, result);
+    case Codec::kF16:
+      return RunPartV<LoadF16>(part, result);
+    case Codec::kBf16:
+      return RunPartV<LoadBf16>(part, result);
   }
 }
 
@@ -265,8 +270,7 @@ HWY_EXPORT(AttendDecodePartT);
 
 void AttendDecodePart(const DecodeHead& head, int part,
                       AlignedBuffer<float>* scratch, float* result) {
-  scratch->Resize(size_t(head.group) *
-                  (kPartSlots + 2 * head.format.head_dim));
+  scratch->Resize(size_t(head.group) * (kPartSlots + 2 * head.format.head_dim));
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)(head, part, scratch->data(), result);
 }
 

@@ -15,12 +15,10 @@ struct Stored {
     const int head_dim = format.head_dim;
     const auto keys = RandomFloats(size_t(entries) * head_dim, 4);
     const auto values = RandomFloats(size_t(entries) * head_dim, 5);
-    const int count =
-        (first_slot + entries + kPageEntries - 1) / kPageEntries;
+    const int count = (first_slot + entries + kPageEntries - 1) / kPageEntries;
     for (int p = 0; p < count; ++p) {
       memory.emplace_back(format.page_bytes());
-      std::fill(memory[p].span().begin(), memory[p].span().end(),
-                std::byte{0});
+      std::fill(memory[p].span().begin(), memory[p].span().end(), std::byte{0});
     }
     for (auto& m : memory) pages.push_back(m.data());
     k.resize(keys.size());

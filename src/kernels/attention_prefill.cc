@@ -25,12 +25,12 @@ constexpr int kKeys = 4;
 // State of one tile. Columns are lanes: column g * kQueryTile + i is row i of
 // query head g.
 struct Columns {
-  int count;        // group * kQueryTile
-  const float* q;   // [head_dim, count], scaled
-  float* scores;    // [kKeyBlock, count]
-  float* max;       // [count]
-  float* sum;       // [count]
-  float* out;       // [head_dim, count]
+  int count;       // group * kQueryTile
+  const float* q;  // [head_dim, count], scaled
+  float* scores;   // [kKeyBlock, count]
+  float* max;      // [count]
+  float* sum;      // [count]
+  float* out;      // [head_dim, count]
 };
 
 // scores[j, c..] = k[j] . q[c..] for kNumKeys keys and kVectors vectors.
@@ -115,8 +115,8 @@ HWY_INLINE void AddValues(const Columns& c, int column, const float* v,
     V acc[kKeys][kVectors];
     for (int r = 0; r < kKeys; ++r) {
       for (int x = 0; x < kVectors; ++x) {
-        acc[r][x] = hn::Load(
-            d, c.out + size_t(i + r) * c.count + column + x * lanes);
+        acc[r][x] =
+            hn::Load(d, c.out + size_t(i + r) * c.count + column + x * lanes);
       }
     }
     for (int j = 0; j < keys; ++j) {
@@ -174,8 +174,8 @@ void PackQueries(const PrefillTile& t, float* q) {
       const float* from =
           t.q + std::min(i, t.rows - 1) * t.q_stride + g * t.head_dim;
       float* to = q + g * kQueryTile + i;
-      for (int x = 0; x < t.head_dim; ++x) to[size_t(x) * count] =
-          from[x] * t.scale;
+      for (int x = 0; x < t.head_dim; ++x)
+        to[size_t(x) * count] = from[x] * t.scale;
     }
   }
 }
@@ -212,8 +212,11 @@ void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
                     PrefillScratch* scratch) {
   const int count = t.group * kQueryTile;
   PackQueries(t, scratch->q.data());
-  const Columns c{count, scratch->q.data(), scratch->scores.data(),
-                  scratch->sums.data(), scratch->sums.data() + count,
+  const Columns c{count,
+                  scratch->q.data(),
+                  scratch->scores.data(),
+                  scratch->sums.data(),
+                  scratch->sums.data() + count,
                   scratch->out.data()};
   // Half the lowest float, so that a fully masked block (all scores at the
   // lowest) leaves the maximum alone and its differences far below zero.
@@ -222,9 +225,9 @@ void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
   std::fill(c.out, c.out + size_t(t.head_dim) * count, 0.0f);
 
   const int last = t.end[t.rows - 1];
-  for (int first = t.begin[0] / kKeyBlock * kKeyBlock; first < last;
-       first += kKeyBlock) {
-    const int keys = std::min(kKeyBlock, last - first);
+  for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
+    const int first = std::max(block, 0);
+    const int keys = std::min(block + kKeyBlock, last) - first;
     ForColumns(count, [&]<int kVectors>(int column) {
       ScoreColumns<kVectors>(c, column, k + size_t(first) * t.head_dim, keys,
                              t.head_dim);

@@ -25,9 +25,9 @@ inline constexpr int kKeyBlock = 128;  // entries between two rescalings
 // One tile. `rows` <= kQueryTile consecutive rows of one sequence.
 struct PrefillTile {
   int rows = 0;
-  int group = 0;      // query heads of the KV head
-  int head_dim = 0;   // multiple of 8
-  float scale = 0;    // on q.k
+  int group = 0;     // query heads of the KV head
+  int head_dim = 0;  // multiple of 8
+  float scale = 0;   // on q.k
   // q row i, head g: q + i * q_stride + g * head_dim; out likewise.
   const float* q = nullptr;
   size_t q_stride = 0;
@@ -37,7 +37,17 @@ struct PrefillTile {
   // begin[i] < end[i].
   int begin[kQueryTile] = {};
   int end[kQueryTile] = {};
+  // Entries that were dropped before entry 0 (even): blocks are cut where
+  // they would be had nothing been dropped.
+  int origin = 0;
+
+  // The block of entries that holds `entry`, from its first entry on.
+  int BlockOf(int entry) const;
 };
+
+inline int PrefillTile::BlockOf(int entry) const {
+  return (origin + entry) / kKeyBlock * kKeyBlock - origin;
+}
 
 // Memory that one worker reuses from call to call; sized before each call.
 struct PrefillScratch {

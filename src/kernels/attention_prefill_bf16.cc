@@ -22,13 +22,13 @@ constexpr int kRows = 8;  // keys of a score tile, channels of a value tile
 static_assert(kLanes == kQueryTile);
 
 struct Columns {
-  int count;              // group * kQueryTile
-  const uint32_t* q;      // [head_dim / 2, count] bf16 pairs, scaled
-  float* scores;          // [kKeyBlock, count]
-  uint32_t* probs;        // [kKeyBlock / 2, count] bf16 pairs
-  float* max;             // [count]
-  float* sum;             // [count]
-  float* out;             // [head_dim, count]
+  int count;          // group * kQueryTile
+  const uint32_t* q;  // [head_dim / 2, count] bf16 pairs, scaled
+  float* scores;      // [kKeyBlock, count]
+  uint32_t* probs;    // [kKeyBlock / 2, count] bf16 pairs
+  float* max;         // [count]
+  float* sum;         // [count]
+  float* out;         // [head_dim, count]
 };
 
 int Min(int a, int b) { return a < b ? a : b; }
@@ -46,10 +46,9 @@ inline int Pair(const uint16_t* p) {
 
 // exp for x <= 0; exactly 0 below -87.
 inline __m512 Exp(__m512 x) {
-  const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f),
-                                            _CMP_GE_OQ);
-  const __m512 y =
-      _mm512_maskz_mul_ps(keep, x, _mm512_set1_ps(1.44269504f));
+  const __mmask16 keep =
+      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
+  const __m512 y = _mm512_maskz_mul_ps(keep, x, _mm512_set1_ps(1.44269504f));
   const __m512 n = _mm512_roundscale_ps(y, 0);
   const __m512 f = _mm512_sub_ps(y, n);
   __m512 p = _mm512_set1_ps(1.3333558e-3f);
@@ -68,8 +67,7 @@ inline __m512i PackPairs(__m512 low, __m512 high) {
       _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(low), half), 16);
   const __m512i hi = _mm512_add_epi32(_mm512_castps_si512(high), half);
   // lo | (hi & 0xffff0000)
-  return _mm512_ternarylogic_epi32(lo, hi, _mm512_set1_epi32(0xffff0000),
-                                   0xf8);
+  return _mm512_ternarylogic_epi32(lo, hi, _mm512_set1_epi32(0xffff0000), 0xf8);
 }
 
 template <int kKeys, int kVectors>
@@ -271,9 +269,9 @@ void AttendPrefillBf16(const PrefillTile& t, const uint16_t* k,
   for (int x = 0; x < t.head_dim * count; ++x) c.out[x] = 0;
 
   const int last = t.end[t.rows - 1];
-  for (int first = t.begin[0] / kKeyBlock * kKeyBlock; first < last;
-       first += kKeyBlock) {
-    const int keys = Min(kKeyBlock, last - first);
+  for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
+    const int first = Max(block, 0);
+    const int keys = Min(block + kKeyBlock, last) - first;
     ScoreAll(c, k + size_t(first) * t.head_dim, keys, t.head_dim);
     MaskBlock(t, c, first, keys);
     for (int column = 0; column < count; column += kLanes) {

@@ -31,8 +31,8 @@ float DotF32T(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
   for (; i + lanes <= n; i += lanes) {
     s0 = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), s0);
   }
-  float sum = hn::GetLane(hn::SumOfLanes(
-      d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  float sum =
+      hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
   for (; i < n; ++i) sum += a[i] * b[i];
   return sum;
 }
@@ -46,9 +46,9 @@ void RmsNormT(const float* x, const float* HWY_RESTRICT weight, size_t n,
   const auto s = hn::Set(d, scale);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), s),
-                       hn::LoadU(d, weight + i)),
-               d, y + i);
+    hn::StoreU(
+        hn::Mul(hn::Mul(hn::LoadU(d, x + i), s), hn::LoadU(d, weight + i)), d,
+        y + i);
   }
   for (; i < n; ++i) y[i] = x[i] * scale * weight[i];
 }
@@ -67,14 +67,13 @@ void SiluMulT(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up,
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::Mul(Silu(d, hn::LoadU(d, gate + i)),
-                       hn::LoadU(d, up + i)),
+    hn::StoreU(hn::Mul(Silu(d, hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)),
                d, gate + i);
   }
   for (; i < n; ++i) {
-    hn::StoreU(hn::Mul(Silu(d1, hn::LoadU(d1, gate + i)),
-                       hn::LoadU(d1, up + i)),
-               d1, gate + i);
+    hn::StoreU(
+        hn::Mul(Silu(d1, hn::LoadU(d1, gate + i)), hn::LoadU(d1, up + i)), d1,
+        gate + i);
   }
 }
 
@@ -99,8 +98,7 @@ void ToBf16T(const float* HWY_RESTRICT from, size_t n,
     const auto bits =
         hn::LoadU(du, reinterpret_cast<const uint32_t*>(from) + i);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-    const auto rounded =
-        hn::Add(hn::Add(bits, hn::Set(du, 0x7fff)), odd);
+    const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fff)), odd);
     hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(rounded)), d16, to + i);
   }
   for (; i < n; ++i) {

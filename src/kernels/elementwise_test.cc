@@ -74,8 +74,8 @@ TEST(Elementwise, AddTo) {
 TEST(Elementwise, ToBf16RoundsToNearestEven) {
   ForAllTargets([] {
     // 1 + 2^-8 lies half-way between 1 and 1 + 2^-7: to the even one, 1.
-    const std::vector<float> x = {1.0f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f,
-                                  -2.5f, 0.0f, -0.0f, 3.14159f};
+    const std::vector<float> x = {
+        1.0f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f, -2.5f, 0.0f, -0.0f, 3.14159f};
     const std::vector<uint16_t> want = {0x3f80, 0x3f80, 0x3f82, 0xc020,
                                         0x0000, 0x8000, 0x4049};
     for (size_t n = 1; n <= x.size(); ++n) {

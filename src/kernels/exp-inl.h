@@ -32,8 +32,8 @@ HWY_INLINE V FastExp(D d, V x) {
   p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
   p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  const V two_n = hn::BitCast(
-      d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+  const V two_n =
+      hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
   return hn::IfThenElseZero(keep, hn::Mul(p, two_n));
 }
 

@@ -54,13 +54,13 @@ struct PromptMatMul::Impl {
     const int threads = omp_get_max_threads();
     omp_set_num_threads(1);
     const auto x = Plain(kPromptTile, inputs, type, inputs, 1);
-    const auto y = Plain(kPromptTile, outputs, memory::data_type::f32,
-                         y_stride, 1);
+    const auto y =
+        Plain(kPromptTile, outputs, memory::data_type::f32, y_stride, 1);
     const memory::desc any({inputs, outputs}, type, memory::format_tag::any);
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(x, any, y),
-                                            attr, engine);
+    const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(x, any, y), attr,
+                                            engine);
     omp_set_num_threads(threads);
     return products
         .emplace(key, Product{dnnl::matmul(desc), x, desc.weights_desc(), y,
@@ -128,13 +128,11 @@ void PromptMatMul::Multiply(const PackedMatrix& packed, float* y, int worker) {
     memory weights(product.weights, impl_->engine,
                    const_cast<std::byte*>(packed.panels[p].data()));
     memory result(product.y, impl_->engine, y + first);
-    memory scratchpad(product.scratchpad, impl_->engine,
-                      own.scratchpad.data());
-    product.primitive.execute(own.stream,
-                              {{DNNL_ARG_SRC, x},
-                               {DNNL_ARG_WEIGHTS, weights},
-                               {DNNL_ARG_DST, result},
-                               {DNNL_ARG_SCRATCHPAD, scratchpad}});
+    memory scratchpad(product.scratchpad, impl_->engine, own.scratchpad.data());
+    product.primitive.execute(own.stream, {{DNNL_ARG_SRC, x},
+                                           {DNNL_ARG_WEIGHTS, weights},
+                                           {DNNL_ARG_DST, result},
+                                           {DNNL_ARG_SCRATCHPAD, scratchpad}});
   }
   own.stream.wait();
 }

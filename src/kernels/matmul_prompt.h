@@ -21,8 +21,8 @@
 
 namespace pyramidkv {
 
-inline constexpr int kPromptTile = 32;   // rows
-inline constexpr int kPanelRows = 512;   // most outputs of one packed panel
+inline constexpr int kPromptTile = 32;  // rows
+inline constexpr int kPanelRows = 512;  // most outputs of one packed panel
 
 // Packed weights of one matrix; reused for the same matrix of every layer.
 struct PackedMatrix {
@@ -45,8 +45,7 @@ class PromptMatMul {
   void Prepare(const WeightMatrix& w, PackedMatrix* packed);
 
   // Expands the rows of panel `panel` of w.
-  void Pack(const WeightMatrix& w, int panel, int worker,
-            PackedMatrix* packed);
+  void Pack(const WeightMatrix& w, int panel, int worker, PackedMatrix* packed);
 
   // The input of the worker's next products: x [kPromptTile, inputs] f32. It
   // is rounded to bf16 here, once for all products that share it; in f32

@@ -16,7 +16,7 @@ WeightMatrix F32Matrix(const std::vector<float>& values, int rows, int cols) {
 }
 
 std::vector<float> Multiply(PromptMatMul* matmul, const WeightMatrix& w,
-                       const std::vector<float>& x) {
+                            const std::vector<float>& x) {
   PackedMatrix packed;
   matmul->Prepare(w, &packed);
   for (int p = 0; p < packed.panel_count(); ++p) {
@@ -32,8 +32,8 @@ TEST(MatMulPrompt, MatchesOracle) {
   omp_set_num_threads(1);
   for (bool bf16 : {false, true}) {
     PromptMatMul matmul(1, bf16);
-    for (const auto& [n, k] : {std::pair{1, 8}, {48, 32}, {513, 64},
-                               {1100, 100}, {576, 1536}}) {
+    for (const auto& [n, k] :
+         {std::pair{1, 8}, {48, 32}, {513, 64}, {1100, 100}, {576, 1536}}) {
       const auto x = RandomFloats(size_t(kPromptTile) * k, 1);
       const auto weights = RandomFloats(size_t(n) * k, 2, 0.5f);
       const auto got = Multiply(&matmul, F32Matrix(weights, n, k), x);

@@ -27,8 +27,8 @@ struct Quantized {
 };
 
 std::vector<float> Multiply(const WeightMatrix& w, const std::vector<float>& x,
-                       int rows, bool exact, int threads,
-                       const float* bias = nullptr) {
+                            int rows, bool exact, int threads,
+                            const float* bias = nullptr) {
   ThreadPool pool(threads);
   RowsInput input;
   input.Set(x.data(), rows, w.cols, exact);
@@ -39,12 +39,11 @@ std::vector<float> Multiply(const WeightMatrix& w, const std::vector<float>& x,
   return y;
 }
 
-const ggml_type kTypes[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16,
-                            GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
-                            GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q2_K,
-                            GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K,
-                            GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL,
-                            GGML_TYPE_IQ4_XS};
+const ggml_type kTypes[] = {GGML_TYPE_F32,  GGML_TYPE_F16,    GGML_TYPE_BF16,
+                            GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,   GGML_TYPE_Q5_0,
+                            GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,   GGML_TYPE_Q2_K,
+                            GGML_TYPE_Q3_K, GGML_TYPE_Q4_K,   GGML_TYPE_Q5_K,
+                            GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS};
 
 TEST(MatMulRows, MatchesOracleForEveryType) {
   const int n = 70, k = 512;

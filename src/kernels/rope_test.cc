@@ -16,8 +16,7 @@ std::vector<float> Rotated(std::vector<float> x, int position, bool neox) {
         static_cast<float>(std::pow(1e4, -2.0 * i / double(x.size())));
   }
   RopeTable(inv_freq.data(), pairs, position, 1.0f, table.data());
-  ApplyRope(table.data(), pairs, neox, 1, static_cast<int>(x.size()),
-            x.data());
+  ApplyRope(table.data(), pairs, neox, 1, static_cast<int>(x.size()), x.data());
   return x;
 }
 

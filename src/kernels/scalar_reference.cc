@@ -38,8 +38,7 @@ void Attend(const float* q, const float* k, const float* v, int begin, int end,
   }
 }
 
-std::vector<float> MatMul(const float* x, const float* w, int m, int n,
-                          int k) {
+std::vector<float> MatMul(const float* x, const float* w, int m, int n, int k) {
   std::vector<float> y(size_t(m) * n);
   for (int i = 0; i < m; ++i) {
     for (int j = 0; j < n; ++j) {
@@ -75,16 +74,16 @@ void WindowScores(const WindowScoresArgs& a, float* const* score,
       std::vector<double> head(n, 0.0);
       for (int r = 0; r < a.rows; ++r) {
         const float* q =
-            a.q + (size_t(r) * a.kv_heads * a.group + h * a.group + g) *
-                      a.head_dim;
+            a.q +
+            (size_t(r) * a.kv_heads * a.group + h * a.group + g) * a.head_dim;
         std::vector<double> p(n - a.rows + r + 1);
         for (size_t j = 0; j < p.size(); ++j) {
           p[j] = a.scale * Dot(q, a.k[h] + j * a.head_dim, a.head_dim);
         }
         Softmax(&p);
         for (size_t j = 0; j < p.size(); ++j) {
-          head[j] = a.max_rows ? std::max(head[j], p[j])
-                               : head[j] + p[j] / a.rows;
+          head[j] =
+              a.max_rows ? std::max(head[j], p[j]) : head[j] + p[j] / a.rows;
           mean[j] += p[j] / a.rows / a.group;
         }
       }

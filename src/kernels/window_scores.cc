@@ -197,9 +197,8 @@ void ReduceGroup(const WindowScoresArgs& a, int h,
     const float* reduced = parts[h * a.group + g].data();
     const float* mean = reduced + n;
     for (int j = 0; j < n; ++j) {
-      score[j] = a.group_reduce == Group::kMax
-                     ? std::max(score[j], reduced[j])
-                     : score[j] + reduced[j] * weight;
+      score[j] = a.group_reduce == Group::kMax ? std::max(score[j], reduced[j])
+                                               : score[j] + reduced[j] * weight;
     }
     if (mass == nullptr) continue;
     for (int j = 0; j < n; ++j) mass[j] += mean[j] * share;

@@ -15,11 +15,11 @@ namespace pyramidkv {
 
 struct WindowScoresArgs {
   int kv_heads = 0;
-  int group = 0;     // query heads per KV head
+  int group = 0;  // query heads per KV head
   int head_dim = 0;
   const int* n = nullptr;  // [kv_heads] entries of each KV head
-  int rows = 0;      // window queries, the newest last; rows <= every n
-  float scale = 0;   // on q.k
+  int rows = 0;            // window queries, the newest last; rows <= every n
+  float scale = 0;         // on q.k
   // q [rows, kv_heads * group, head_dim] after RoPE. Row r sits at entry
   // n[h] - rows + r and sees the entries up to there.
   const float* q = nullptr;

@@ -17,10 +17,8 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {1, 1, 8, 1, {1}},
-    {3, 3, 64, 16, {16, 17, 100}},
-    {2, 2, 16, 5, {300, 5}},
-    {1, 4, 128, 32, {129}},
+    {1, 1, 8, 1, {1}},         {3, 3, 64, 16, {16, 17, 100}},
+    {2, 2, 16, 5, {300, 5}},   {1, 4, 128, 32, {129}},
     {2, 1, 80, 33, {64, 200}},
 };
 
@@ -35,8 +33,8 @@ struct Scores {
     a.scale = 0.25f;
     a.max_rows = max_rows;
     a.group_reduce = group_reduce;
-    const auto q = RandomFloats(
-        size_t(c.rows) * c.kv_heads * c.group * c.head_dim, 1);
+    const auto q =
+        RandomFloats(size_t(c.rows) * c.kv_heads * c.group * c.head_dim, 1);
     a.q = q.data();
     std::vector<std::vector<float>> keys;
     std::vector<const float*> k;

@@ -62,11 +62,9 @@ Status Compressor::Begin(int tokens) {
   warnings_ = budgets_.warnings;
   resolved_ = true;
   if (spec_.heads == HeadSplit::kGlobal) {
-    const int mean =
-        static_cast<int>(budgets_.total / (int64_t{layers_} * kv_heads_));
     global_ = std::make_unique<GlobalSplit>(
         spec_, layers_, kv_heads_, budgets_.total,
-        static_cast<int>(mean * spec_.floor));
+        GlobalFloorEntries(spec_, budgets_.total, layers_, kv_heads_));
   }
   return {};
 }
@@ -97,7 +95,8 @@ Status Store(const LayerEntries& e, int head, std::span<const int> kept,
   for (int& r : rows) r -= past;
   return cache->AppendKept(e.layer, head, e.fresh_position, rows,
                            e.k[head] + size_t(past) * head_dim,
-                           e.v[head] + size_t(past) * head_dim, head_dim);
+                           e.v[head] + size_t(past) * head_dim, head_dim,
+                           e.fresh);
 }
 
 }  // namespace
@@ -105,11 +104,14 @@ Status Store(const LayerEntries& e, int head, std::span<const int> kept,
 Status Compressor::StoreAll(const LayerEntries& e, int head,
                             KvCache* cache) const {
   const int past = e.past[head];
-  const int first = std::max(visible_from(e, *cache, head) - past, 0);
+  // From a page's first entry on: the cache drops whole pages, and blocks of
+  // attention are cut at positions, however the prompt was.
+  int first = std::max(visible_from(e, *cache, head) - past, 0);
+  first = std::max(first - (e.fresh_position + first) % kPageEntries, 0);
   const size_t offset = size_t(past + first) * head_dim_;
-  PKV_RETURN_IF_ERROR(cache->Append(
-      e.layer, head, e.fresh_position + first, e.fresh - first,
-      e.k[head] + offset, e.v[head] + offset, head_dim_));
+  PKV_RETURN_IF_ERROR(cache->Append(e.layer, head, e.fresh_position + first,
+                                    e.fresh - first, e.k[head] + offset,
+                                    e.v[head] + offset, head_dim_));
   if (sliding_window_ > 0) {
     cache->DropBefore(e.layer, head, tokens_ - sliding_window_ + 1);
   }
@@ -118,22 +120,21 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
 
 Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
                            ThreadPool* pool) {
-  const auto budgets = spec_.compresses ? layer_budgets(e.layer)
-                                        : std::span<const int>();
+  const auto budgets =
+      spec_.compresses ? layer_budgets(e.layer) : std::span<const int>();
   bool fits = true;
   for (size_t h = 0; h < budgets.size(); ++h) {
     fits = fits && e.past[h] + e.fresh <= budgets[h];
   }
-  if (global_ != nullptr && budgets_.total < int64_t{layers_} * kv_heads_ *
-                                                 tokens_) {
+  if (global_ != nullptr &&
+      budgets_.total < int64_t{layers_} * kv_heads_ * tokens_) {
     return OnGlobalLayer(e, cache, pool);
   }
   if (!fits) return OnEqualLayer(e, cache, pool);
   retained_[e.layer] = 1.0;
   std::vector<Status> status(kv_heads_);
-  pool->ParallelFor(kv_heads_, [&](int h, int) {
-    status[h] = StoreAll(e, h, cache);
-  });
+  pool->ParallelFor(kv_heads_,
+                    [&](int h, int) { status[h] = StoreAll(e, h, cache); });
   for (Status& s : status) PKV_RETURN_IF_ERROR(s);
   return {};
 }
@@ -198,8 +199,7 @@ Status Compressor::OnGlobalLayer(const LayerEntries& e, KvCache* cache,
     std::iota(all.begin(), all.end(), from);
     scores.score[h].erase(scores.score[h].begin(),
                           scores.score[h].begin() + from);
-    scores.mass[h].erase(scores.mass[h].begin(),
-                         scores.mass[h].begin() + from);
+    scores.mass[h].erase(scores.mass[h].begin(), scores.mass[h].begin() + from);
     status[h] = Store(e, h, all, cache, head_dim_);
   });
   for (int h = 0; h < kv_heads_; ++h) {
@@ -211,8 +211,7 @@ Status Compressor::OnGlobalLayer(const LayerEntries& e, KvCache* cache,
 
 Status Compressor::ApplyTrim(bool last, KvCache* cache) {
   for (const GlobalSplit::Change& change : global_->Trim(last)) {
-    PKV_RETURN_IF_ERROR(
-        cache->Compact(change.layer, change.head, change.kept));
+    PKV_RETURN_IF_ERROR(cache->Compact(change.layer, change.head, change.kept));
     Trace(*cache, change.layer, change.head);
   }
   return {};

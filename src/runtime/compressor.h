@@ -31,8 +31,8 @@ namespace pyramidkv {
 // (decoded), then the fresh rows of this pass.
 struct LayerEntries {
   int layer = 0;
-  int fresh = 0;           // rows of this pass
-  int fresh_position = 0;  // of the first of them
+  int fresh = 0;                    // rows of this pass
+  int fresh_position = 0;           // of the first of them
   const int* past = nullptr;        // [kv_heads] entries from the cache
   const float* const* k = nullptr;  // [kv_heads] -> [past + fresh, head_dim]
   const float* const* v = nullptr;
@@ -56,8 +56,7 @@ class Compressor {
   Status Begin(int tokens);
 
   // Stores a layer's fresh entries and evicts down to the budget.
-  Status OnLayer(const LayerEntries& entries, KvCache* cache,
-                 ThreadPool* pool);
+  Status OnLayer(const LayerEntries& entries, KvCache* cache, ThreadPool* pool);
 
   // After the last layer.
   Status End(KvCache* cache);
@@ -76,8 +75,7 @@ class Compressor {
  private:
   Status StoreAll(const LayerEntries& e, int head, KvCache* cache) const;
   Status OnEqualLayer(const LayerEntries& e, KvCache* cache, ThreadPool* pool);
-  Status OnGlobalLayer(const LayerEntries& e, KvCache* cache,
-                       ThreadPool* pool);
+  Status OnGlobalLayer(const LayerEntries& e, KvCache* cache, ThreadPool* pool);
   Status ApplyTrim(bool last, KvCache* cache);
   LayerScores Score(const LayerEntries& e, std::span<const int> budgets,
                     ThreadPool* pool) const;

@@ -117,8 +117,8 @@ Status DecodePass::Append(int layer) {
       PKV_RETURN_IF_ERROR(cache.Append(layer, h, state.position, 1,
                                        k_.data() + offset, v_.data() + offset,
                                        p.head_dim));
-      const int visible = state.sequence->FirstVisible(state.position -
-                                                       kMaxRows);
+      const int visible =
+          state.sequence->FirstVisible(state.position - kMaxRows);
       if (visible > 0) cache.DropBefore(layer, h, visible);
     }
   }
@@ -165,8 +165,8 @@ void DecodePass::Attend(int layer) {
                          results_.data() + tasks_[i].result);
       });
   for (const Merge& m : merges_) {
-    MergeDecodeParts(results_.data() + m.result, m.parts, p.group(),
-                     p.head_dim, m.out);
+    MergeDecodeParts(results_.data() + m.result, m.parts, p.group(), p.head_dim,
+                     m.out);
   }
 }
 

@@ -147,9 +147,9 @@ Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,
   std::vector<float> logits;
   for (size_t i = 0; i < own.size(); i += kMaxRows) {
     const size_t count = std::min<size_t>(kMaxRows, own.size() - i);
-    PKV_RETURN_IF_ERROR(SessionImpl::DecodeRows(
-        Parts(), std::span(own).subspan(i, count), tokens.subspan(i, count),
-        &logits));
+    PKV_RETURN_IF_ERROR(
+        SessionImpl::DecodeRows(Parts(), std::span(own).subspan(i, count),
+                                tokens.subspan(i, count), &logits));
   }
   return {};
 }
@@ -163,13 +163,13 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
                        Tokenizer::Load(options.model_path));
   if (tokenizer->vocabulary() != model->params().vocabulary) {
     return Status::Model(fmt::format(
-        "{}: the tokenizer has {} tokens, the embedding {}",
-        options.model_path, tokenizer->vocabulary(),
-        model->params().vocabulary));
+        "{}: the tokenizer has {} tokens, the embedding {}", options.model_path,
+        tokenizer->vocabulary(), model->params().vocabulary));
   }
   int threads = options.threads;
   if (threads <= 0) {
-    threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    threads =
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
       std::move(model), std::move(tokenizer), threads, options.compute));

@@ -11,8 +11,10 @@
 
 namespace pyramidkv {
 
-// Room for one layer's weights, expanded for prompt rows.
+// One layer's weights, expanded for prompt rows. Passes that take turns pack
+// again what another one has replaced.
 struct PackedLayer {
+  int layer = -1;  // which one is packed
   PackedMatrix q, k, v, output, gate, up, down;
 };
 

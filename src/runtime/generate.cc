@@ -35,8 +35,7 @@ void FillLogprobs(std::span<const float> logits, int top,
   token->logprob = logprob(token->id);
   std::vector<int> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
-  const auto end =
-      ids.begin() + std::min<size_t>(std::max(top, 0), ids.size());
+  const auto end = ids.begin() + std::min<size_t>(std::max(top, 0), ids.size());
   std::partial_sort(ids.begin(), end, ids.end(), [&](int a, int b) {
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
   });
@@ -70,9 +69,7 @@ struct Answer {
   }
 };
 
-Status SinkFailed() {
-  return Status::Runtime("writing the logits failed");
-}
+Status SinkFailed() { return Status::Runtime("writing the logits failed"); }
 
 }  // namespace
 
@@ -94,8 +91,9 @@ Result<Generation> SessionImpl::Generate(const GenerateOptions& options) {
   std::string reason = "length";
 
   // Forced tokens: their rows are known, so up to kMaxRows go at once.
-  const std::span<const int> forced = std::span<const int>(options.forced)
-      .subspan(0, std::min(limit, options.forced.size()));
+  const std::span<const int> forced =
+      std::span<const int>(options.forced)
+          .subspan(0, std::min(limit, options.forced.size()));
   std::vector<float> rows;
   for (size_t i = 0; i < forced.size() && reason == "length"; i += kMaxRows) {
     if (cancelled()) reason = "cancelled";

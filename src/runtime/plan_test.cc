@@ -44,8 +44,8 @@ TEST(PlanCacheTest, SeventyBillionParameters) {
 
 TEST(PlanCacheTest, BytesAreWholePagesAndPositions) {
   const PlanDims dims = Dims(2, 3, 64, 1000);
-  // 100 entries: two pages of 64 x 64 x (2 + 2) bytes and 100 positions.
-  const int64_t head = 2 * 64 * 64 * 4 + 100 * 4;
+  // 100 entries: two pages of 64 x 64 x (2 + 2) bytes and 64 positions.
+  const int64_t head = 2 * (64 * 64 * 4 + 64 * 4);
   const CachePlan plan = Plan("snapkv,tokens=100", dims);
   ASSERT_EQ(plan.layers.size(), 2u);
   EXPECT_EQ(plan.layers[1].layer, 1);

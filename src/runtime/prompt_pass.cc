@@ -13,10 +13,9 @@ constexpr double kWaveFlops = 2e10;
 constexpr int kMaxWaveTiles = 16;
 
 int WaveTiles(const HyperParams& p, int threads) {
-  const double weights =
-      double{1.0} * p.embedding *
-      (2.0 * p.heads * p.head_dim + 2.0 * p.kv_heads * p.head_dim +
-       3.0 * p.feed_forward);
+  const double weights = double{1.0} * p.embedding *
+                         (2.0 * p.heads * p.head_dim +
+                          2.0 * p.kv_heads * p.head_dim + 3.0 * p.feed_forward);
   const int tiles = static_cast<int>(kWaveFlops / (2 * weights * kPromptTile));
   return std::max(std::clamp(tiles, 1, kMaxWaveTiles), threads);
 }
@@ -40,8 +39,8 @@ PromptPass::PromptPass(const ForwardContext& context,
       position_(targets[0]->position),
       rows_(static_cast<int>(tokens.size())),
       tiles_((rows_ + kPromptTile - 1) / kPromptTile),
-      wave_tiles_(std::min(tiles_,
-                           WaveTiles(params_, context.pool->threads()))) {}
+      wave_tiles_(
+          std::min(tiles_, WaveTiles(params_, context.pool->threads()))) {}
 
 int64_t PromptPass::done() const {
   return int64_t{layer_} * rows_ + std::min(tile_ * kPromptTile, rows_);
@@ -101,6 +100,7 @@ Status PromptPass::Begin() {
 
 Result<bool> PromptPass::Step() {
   if (layer_ == params_.layers) return true;
+  PackLayer();
   if (tile_ == 0) BeginLayer();
   const int first = tile_;
   const int count = std::min(wave_tiles_, tiles_ - first);
@@ -132,7 +132,6 @@ bool PromptPass::NeedsAttention(int tile) const {
 }
 
 void PromptPass::BeginLayer() {
-  PackLayer();
   const KvCache& cache = targets_[0]->cache;
   const int head_dim = params_.head_dim;
   context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
@@ -160,10 +159,12 @@ void PromptPass::BeginLayer() {
 void PromptPass::PackLayer() {
   const LayerWeights& w = context_.model->layers()[layer_];
   PackedLayer& packed = *context_.packed;
+  if (packed.layer == layer_) return;
+  packed.layer = layer_;
   const std::pair<const WeightMatrix*, PackedMatrix*> matrices[] = {
-      {&w.q, &packed.q},       {&w.k, &packed.k},   {&w.v, &packed.v},
-      {&w.output, &packed.output}, {&w.gate, &packed.gate},
-      {&w.up, &packed.up},     {&w.down, &packed.down}};
+      {&w.q, &packed.q},           {&w.k, &packed.k},       {&w.v, &packed.v},
+      {&w.output, &packed.output}, {&w.gate, &packed.gate}, {&w.up, &packed.up},
+      {&w.down, &packed.down}};
   std::vector<std::pair<int, int>> panels;
   for (int m = 0; m < 7; ++m) {
     context_.prompt_matmul->Prepare(*matrices[m].first, matrices[m].second);
@@ -249,13 +250,15 @@ void PromptPass::AttendRows(int first, int rows, Scratch* s) {
     t.q = wave_q_.data() + (first - tile_ * kPromptTile) * q_width + offset;
     t.out = s->attention.data() + first % kPromptTile * q_width + offset;
     const HeadView view = targets_[0]->cache.View(layer_, h);
+    t.origin =
+        view.positions == nullptr && view.length > 0 ? view.base / 2 * 2 : 0;
     for (int i = 0; i < rows; ++i) {
       const int row = first + i;
       const int visible = targets_[0]->FirstVisible(position_ + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
       while (begin < past_[h] && view.position(begin) < visible) ++begin;
-      t.begin[i] = std::max(begin, past_[h] + visible - position_);
-      if (visible <= position_) t.begin[i] = begin;
+      t.begin[i] =
+          visible <= position_ ? begin : past_[h] + visible - position_;
       t.end[i] = past_[h] + row + 1;
     }
     if (context_.bf16_attention) {

@@ -40,7 +40,7 @@ class PromptPass {
   // targets' caches are in an unspecified state.
   Result<bool> Step();
 
-  int64_t done() const;   // rows times layers
+  int64_t done() const;  // rows times layers
   int64_t total() const;
 
   // Hidden state [embedding] of the last row, before the output norm.
@@ -55,8 +55,8 @@ class PromptPass {
 
   void BeginLayer();
   void PackLayer();
-  void ProjectTile(int tile, int worker);   // norm, Q K V, RoPE
-  void AttendTile(int tile, int worker);    // attention, output projection
+  void ProjectTile(int tile, int worker);  // norm, Q K V, RoPE
+  void AttendTile(int tile, int worker);   // attention, output projection
   void FeedForwardTile(int tile, int worker);
   void StoreKv(int row, const float* k, const float* v);
   void AttendRows(int first, int rows, Scratch* scratch);
@@ -72,22 +72,22 @@ class PromptPass {
   const HyperParams& params_;
   std::vector<int> tokens_;
   std::vector<Sequence*> targets_;
-  int position_;      // of the first row
+  int position_;  // of the first row
   int rows_, tiles_;
-  int wave_tiles_;    // tiles of one Step
+  int wave_tiles_;  // tiles of one Step
   int layer_ = 0;
-  int tile_ = 0;      // next tile of the layer
+  int tile_ = 0;  // next tile of the layer
 
-  AlignedBuffer<float> hidden_;   // [tiles * kPromptTile, embedding]
-  AlignedBuffer<float> rope_;     // [rows, rope dims]
-  AlignedBuffer<float> wave_q_;   // [wave rows, heads * head_dim]
-  AlignedBuffer<float> window_q_; // [window_rows, heads * head_dim]
+  AlignedBuffer<float> hidden_;    // [tiles * kPromptTile, embedding]
+  AlignedBuffer<float> rope_;      // [rows, rope dims]
+  AlignedBuffer<float> wave_q_;    // [wave rows, heads * head_dim]
+  AlignedBuffer<float> window_q_;  // [window_rows, heads * head_dim]
   int window_rows_ = 0;
   // This layer, per KV head: past entries, then the rows of this pass.
-  std::vector<int> past_;                          // [kv_heads]
-  std::vector<AlignedBuffer<float>> k_, v_;        // [kv_heads]
+  std::vector<int> past_;                           // [kv_heads]
+  std::vector<AlignedBuffer<float>> k_, v_;         // [kv_heads]
   std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // bf16 attention only
-  std::vector<Scratch> scratch_;                   // [threads]
+  std::vector<Scratch> scratch_;                    // [threads]
 };
 
 }  // namespace pyramidkv

@@ -34,7 +34,7 @@ struct Sequence {
   KvCache cache;
   int sliding_window;  // 0: none
   Compressor compressor;
-  int position = 0;    // of the next token; never derived from a length
+  int position = 0;  // of the next token; never derived from a length
 };
 
 }  // namespace pyramidkv

@@ -79,7 +79,7 @@ Status SessionImpl::RunPass(PromptPass* pass, const EngineParts& parts,
     for (SessionImpl* s : sessions) s->logits_ = logits;
     return {};
   };
-  const Status status = run();
+  Status status = run();
   for (SessionImpl* s : sessions) {
     if (status.ok()) continue;
     if (s->sequence_.position == 0) {
@@ -148,8 +148,7 @@ KvReport SessionImpl::Report() const {
   report.entries_kept = cache.entries();
   const int64_t heads = int64_t{shape.layers} * shape.kv_heads;
   report.tokens_kept_mean = double(report.entries_kept) / double(heads);
-  const int64_t tokens =
-      window > 0 ? std::min(position(), window) : position();
+  const int64_t tokens = window > 0 ? std::min(position(), window) : position();
   report.entries_full = heads * tokens;
   report.bytes = cache.bytes();
   report.bytes_full = 2 * heads * shape.format.head_dim * tokens * 2;

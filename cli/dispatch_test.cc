@@ -1,0 +1,69 @@
+// What is refused before any model is read: each with its code and a message
+// that names the cause.
+
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace pyramidkv::cli {
+namespace {
+
+struct Case {
+  const char* name;
+  std::vector<std::string> args;
+  const char* message;
+  StatusCode code = StatusCode::kUsage;
+};
+
+const Case kCases[] = {
+    {"NoCommand", {}, "commands: run, chat, plan, bench"},
+    {"UnknownCommand", {"walk"}, "unknown command \"walk\""},
+    {"UnknownFlag", {"run", "--speed", "9"}, "--speed"},
+    {"StrayArgument", {"run", "-p", "a", "b"}, "b"},
+    {"FlagWithoutValue", {"run", "-p"}, "--prompt"},
+    {"EmptyPrompt", {"run", "-p", ""}, "prompt is empty"},
+    {"TwoPrompts", {"run", "-p", "a", "-f", "b"}, "more than one prompt"},
+    {"NoPromptFile", {"run", "-f", "/nonexistent"}, "/nonexistent"},
+    {"PromptIsDirectory", {"run", "-f", "/"}, "directory"},
+    {"ZeroThreads", {"run", "-p", "a", "-t", "0"}, "--threads"},
+    {"NegativeThreads", {"run", "-p", "a", "-t", "-2"}, "--threads"},
+    {"ThreadsNotANumber", {"run", "-p", "a", "-t", "2x"}, "2x"},
+    {"NegativeContext", {"run", "-p", "a", "-c", "-1"}, "--ctx-size"},
+    {"UnknownCompute",
+     {"run", "-p", "a", "--compute", "f8"},
+     "auto, f32, bf16"},
+    {"NanTemperature", {"run", "-p", "a", "--temp", "nan"}, "--temp"},
+    {"UnbuiltType", {"run", "-p", "a", "-ctk", "q8_0"}, "not built yet"},
+    {"TwoTypes",
+     {"run", "-p", "a", "--kv", "full,type=f32", "-ctv", "f16"},
+     "contradicts type=f32"},
+    {"TwoCaches", {"run", "-p", "a", "--kv", "full", "--kv", "full"}, "--kv"},
+    {"LogprobsWithoutJson", {"run", "-p", "a", "--logprobs", "2"}, "--json"},
+    {"TemplateWithoutChat", {"run", "-p", "a", "-sys", "b"}, "--chat"},
+    {"NoModel",
+     {"run", "-p", "a", "-m", "/nonexistent"},
+     "/nonexistent",
+     StatusCode::kModel},
+    {"PlanMissesDims", {"plan", "--layers", "3"}, "--kv-heads, --head-dim"},
+    {"PlanModelAndDims", {"plan", "-m", "f", "--layers", "3"}, "--layers"},
+    {"BenchLengths", {"bench", "-p", "8,x"}, "--n-prompt"},
+    {"BenchFormat", {"bench", "-o", "xml"}, "md, json, csv"},
+};
+
+class DispatchTest : public testing::TestWithParam<Case> {};
+
+TEST_P(DispatchTest, Refuses) {
+  const Status status = Dispatch(GetParam().args);
+  EXPECT_EQ(status.code(), GetParam().code);
+  EXPECT_THAT(status.message(), testing::HasSubstr(GetParam().message));
+  EXPECT_THAT(status.message(), testing::Not(testing::HasSubstr("\n")));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DispatchTest, testing::ValuesIn(kCases),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace pyramidkv::cli

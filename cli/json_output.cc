@@ -1,0 +1,150 @@
+#include "cli/json_output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+
+namespace pyramidkv::cli {
+namespace {
+
+template <typename T>
+Json OrNull(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+std::optional<double> PerSecond(int64_t tokens, double ms) {
+  if (tokens <= 0 || ms <= 0) return std::nullopt;
+  return 1000.0 * static_cast<double>(tokens) / ms;
+}
+
+// The text behind "key  :" in a file of /proc.
+std::string ProcValue(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (colon == line.npos || !line.starts_with(key)) continue;
+    const size_t value = line.find_first_not_of(" \t", colon + 1);
+    return value == line.npos ? "" : line.substr(value);
+  }
+  return "";
+}
+
+// A value of /proc in kB.
+int64_t ProcBytes(const char* path, const std::string& key) {
+  return std::atoll(ProcValue(path, key).c_str()) * 1024;
+}
+
+Json LayerJson(const KvLayerReport& layer) {
+  return {{"layer", layer.layer},
+          {"budget", OrNull(layer.budget)},
+          {"kept", layer.kept},
+          {"bytes", layer.bytes},
+          {"retained_mass", OrNull(layer.retained_mass)}};
+}
+
+Json DimsJson(const PlanDims& dims) {
+  return {
+      {"layers", dims.layers},       {"kv_heads", dims.kv_heads},
+      {"head_dim", dims.head_dim},   {"tokens", dims.tokens},
+      {"sequences", dims.sequences}, {"sliding_window", dims.sliding_window}};
+}
+
+Json CachePlanJson(const CachePlan& plan) {
+  Json layers = Json::array();
+  for (const PlanLayer& layer : plan.layers) {
+    layers.push_back({{"layer", layer.layer},
+                      {"budget", OrNull(layer.budget)},
+                      {"bytes", layer.bytes}});
+  }
+  return {{"spec", plan.spec},   {"layers", std::move(layers)},
+          {"bytes", plan.bytes}, {"bytes_full", plan.bytes_full},
+          {"saved", plan.saved}, {"warnings", plan.warnings}};
+}
+
+}  // namespace
+
+Timings MakeTimings(double load_ms, double prefill_ms, int prompt_tokens,
+                    const Generation& generation) {
+  Timings t;
+  t.load_ms = load_ms;
+  t.prefill_ms = prefill_ms;
+  t.prefill_tokens_per_s = PerSecond(prompt_tokens, prefill_ms);
+  const int64_t steps = std::ssize(generation.tokens) - 1;
+  if (steps >= 0) t.ttft_ms = prefill_ms + generation.first_token_ms;
+  if (steps >= 1) {
+    t.tpot_ms = generation.decode_ms / static_cast<double>(steps);
+    t.decode_tokens_per_s = PerSecond(steps, generation.decode_ms);
+  }
+  return t;
+}
+
+int64_t PeakRssBytes() { return ProcBytes("/proc/self/status", "VmHWM"); }
+
+Json KvJson(const KvReport& report) {
+  Json layers = Json::array();
+  for (const KvLayerReport& layer : report.layers) {
+    layers.push_back(LayerJson(layer));
+  }
+  return {{"requested", report.requested},
+          {"spec", report.spec},
+          {"policy", report.policy},
+          {"prefill", report.prefill},
+          {"tokens_seen", report.tokens_seen},
+          {"tokens_kept_mean", report.tokens_kept_mean},
+          {"entries_kept", report.entries_kept},
+          {"entries_full", report.entries_full},
+          {"bytes", report.bytes},
+          {"bytes_full", report.bytes_full},
+          {"peak_bytes", report.peak_bytes},
+          {"retained_mass", OrNull(report.retained_mass)},
+          {"warnings", report.warnings},
+          {"layers", std::move(layers)}};
+}
+
+Json TimingsJson(const Timings& t) {
+  return {{"load_ms", t.load_ms},
+          {"prefill_ms", t.prefill_ms},
+          {"ttft_ms", OrNull(t.ttft_ms)},
+          {"tpot_ms", OrNull(t.tpot_ms)},
+          {"prefill_tokens_per_s", OrNull(t.prefill_tokens_per_s)},
+          {"decode_tokens_per_s", OrNull(t.decode_tokens_per_s)}};
+}
+
+Json TokenIdsJson(const std::vector<GeneratedToken>& tokens) {
+  Json ids = Json::array();
+  for (const GeneratedToken& token : tokens) ids.push_back(token.id);
+  return ids;
+}
+
+Json LogprobsJson(const std::vector<GeneratedToken>& tokens) {
+  Json all = Json::array();
+  for (const GeneratedToken& token : tokens) {
+    Json top = Json::array();
+    for (const TokenLogprob& other : token.top) {
+      top.push_back({{"id", other.id}, {"logprob", other.logprob}});
+    }
+    all.push_back({{"id", token.id},
+                   {"logprob", token.logprob},
+                   {"top", std::move(top)}});
+  }
+  return all;
+}
+
+Json PlanJson(const PlanDims& dims, const std::vector<CachePlan>& plans) {
+  Json caches = Json::array();
+  for (const CachePlan& plan : plans) caches.push_back(CachePlanJson(plan));
+  return {{"dims", DimsJson(dims)}, {"caches", std::move(caches)}};
+}
+
+Json MachineJson() {
+  return {{"cpu", ProcValue("/proc/cpuinfo", "model name")},
+          {"processors", sysconf(_SC_NPROCESSORS_ONLN)},
+          {"memory_bytes", ProcBytes("/proc/meminfo", "MemTotal")}};
+}
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace pyramidkv::cli

@@ -1,0 +1,332 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <limits>
+#include <optional>
+#include <random>
+
+#include "cli/inputs.h"
+#include "cli/signals.h"
+#include "pyramidkv/plan.h"
+
+namespace pyramidkv::cli {
+namespace {
+
+constexpr char kCacheTypes[] = "f32|f16|bf16";
+constexpr int kMaxThreads = 1024;
+constexpr double kMaxInt = std::numeric_limits<int>::max();
+
+std::vector<std::string> Split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(separator, at), text.size());
+    parts.emplace_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+std::string Listed(const std::string& words) {
+  return fmt::format("{}", fmt::join(Split(words, '|'), ", "));
+}
+
+bool Contains(const std::string& words, std::string_view word) {
+  const std::vector<std::string> all = Split(words, '|');
+  return std::find(all.begin(), all.end(), word) != all.end();
+}
+
+// The value of `key` in a cache spec.
+std::optional<std::string> SpecValue(std::string_view spec,
+                                     std::string_view key) {
+  for (const std::string& part : Split(spec, ',')) {
+    const size_t equals = part.find('=');
+    if (equals != part.npos && part.substr(0, equals) == key) {
+      return part.substr(equals + 1);
+    }
+  }
+  return std::nullopt;
+}
+
+// The flag that sets `key`, for messages.
+std::string FlagOf(std::string_view key) {
+  if (key == "type_k") return "--cache-type-k";
+  if (key == "type_v") return "--cache-type-v";
+  return "--type";
+}
+
+Status CheckCacheType(std::string_view key, std::string_view value) {
+  if (Contains(kCacheTypes, value)) return {};
+  const bool known = Contains("q8_0|q4_0|int8|int4", value);
+  return Status::Usage(
+      fmt::format("{} {}: {}; allowed: {}", FlagOf(key), value,
+                  known ? "this type is not built yet" : "no such cache type",
+                  Listed(kCacheTypes)));
+}
+
+template <typename T>
+CLI::Option* AddNumber(CLI::App* app, const char* names, T* value,
+                       const char* help, double low, double high) {
+  return app->add_option(names, *value, help)
+      ->check(InRange(low, high))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+std::string EnvironmentName(std::string flag) {
+  for (char& c : flag) {
+    c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
+  }
+  return "PYRAMIDKV_ARG_" + flag;
+}
+
+}  // namespace
+
+CLI::Validator InRange(double low, double high) {
+  return CLI::Validator(
+      [low, high](std::string& word) {
+        double value = 0;
+        if (CLI::detail::lexical_cast(word, value) && value >= low &&
+            value <= high) {
+          return std::string();
+        }
+        if (high >= kMaxInt) {
+          return fmt::format("{} is not a number of at least {}", word, low);
+        }
+        return fmt::format("{} is not a number from {} to {}", word, low, high);
+      },
+      "");
+}
+
+CLI::Validator OneOf(const std::string& words) {
+  return CLI::Validator(
+      [words](std::string& word) {
+        if (Contains(words, word)) return std::string();
+        return fmt::format("\"{}\" is none of {}", word, Listed(words));
+      },
+      "");
+}
+
+CLI::Option* AddSwitch(CLI::App* app, const char* names, bool* value,
+                       const char* help) {
+  CLI::Validator words(
+      [](std::string& word) {
+        if (word == "enabled") word = "true";
+        if (word == "disabled") word = "false";
+        return std::string();
+      },
+      "");
+  return app->add_flag(names, *value, help)->transform(words);
+}
+
+CLI::Option* AddModelPath(CLI::App* app, std::string* path) {
+  return app
+      ->add_option("-m,--model", *path,
+                   "GGUF file [$PYRAMIDKV_MODEL or models/default.gguf]")
+      ->type_name("FILE");
+}
+
+CLI::Option* AddContextSize(CLI::App* app, int* tokens) {
+  return AddNumber(app, "-c,--ctx-size,--ctx", tokens,
+                   "Tokens of context; 0: the model's", 0, kMaxInt);
+}
+
+void AddThreads(CLI::App* app, int* threads) {
+  app->add_option("-t,--threads", *threads,
+                  "Threads [$OMP_NUM_THREADS or the number of processors]")
+      ->check(InRange(1, kMaxThreads))
+      ->type_name("N");
+}
+
+void AddCompute(CLI::App* app, std::string* compute) {
+  constexpr char kWords[] = "auto|f32|bf16";
+  app->add_option("--compute", *compute, "Arithmetic of the matrix products")
+      ->check(OneOf(kWords))
+      ->type_name(kWords)
+      ->capture_default_str();
+}
+
+void AddModelFlags(CLI::App* app, ModelFlags* flags) {
+  AddModelPath(app, &flags->path);
+  AddContextSize(app, &flags->context_size);
+  AddThreads(app, &flags->threads);
+  AddCompute(app, &flags->compute);
+}
+
+void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
+  CLI::Option* kv =
+      app->add_option(
+             "--kv", flags->specs,
+             fmt::format("Cache: POLICY[,key=value]... (docs/cache-spec.md){}; "
+                         "policies: {} [full]",
+                         repeatable ? ", may be given several times" : "",
+                         fmt::join(PresetNames(), ", ")))
+          ->allow_extra_args(false)
+          ->type_name("SPEC");
+  if (!repeatable) kv->expected(1);
+  app->add_option("--cache-type-k", flags->type_k,
+                  "Type of stored keys, also -ctk [f16]")
+      ->type_name(kCacheTypes);
+  app->add_option("--cache-type-v", flags->type_v,
+                  "Type of stored values, also -ctv [f16]")
+      ->type_name(kCacheTypes);
+}
+
+void AddGenerationFlags(CLI::App* app, GenerationFlags* flags) {
+  SamplingOptions& s = flags->sampling;
+  AddNumber(app, "-n,--predict,--n-predict", &flags->predict,
+            "Tokens to generate; -1: to the end of the answer or the context",
+            -1, kMaxInt);
+  AddNumber(app, "--temp", &s.temp,
+            "Temperature; 0, the default here (llama.cpp's is 0.8), always "
+            "takes the likeliest token",
+            0, 1e6);
+  AddNumber(app, "--top-k", &s.top_k, "Sample from the k likeliest; 0: all", 0,
+            kMaxInt);
+  AddNumber(app, "--top-p", &s.top_p,
+            "Sample from the likeliest that together reach p; 1: all", 0, 1);
+  AddNumber(app, "--min-p", &s.min_p,
+            "Least probability relative to the likeliest; 0: off", 0, 1);
+  AddNumber(app, "--repeat-penalty", &s.repeat_penalty,
+            "Divides the logits of repeated tokens; 1: off", 1e-3, 1e3);
+  AddNumber(app, "--repeat-last-n", &s.repeat_last_n,
+            "Tokens that the penalties look back; 0: off, -1: the context", -1,
+            kMaxInt);
+  AddNumber(app, "--presence-penalty", &s.presence_penalty,
+            "Taken off the logits of tokens that occurred; 0: off", -1e3, 1e3);
+  AddNumber(app, "--frequency-penalty", &s.frequency_penalty,
+            "The same times the number of occurrences; 0: off", -1e3, 1e3);
+  AddNumber(app, "-s,--seed", &flags->seed, "Seed of sampling; -1: random", -1,
+            std::numeric_limits<uint32_t>::max());
+  AddSwitch(app, "--ignore-eos", &flags->ignore_eos,
+            "Do not stop at the end of the answer");
+  app->add_option("-r,--reverse-prompt", flags->stop,
+                  "Text that ends the answer; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
+}
+
+void AddTemplateFlags(CLI::App* app, TemplateFlags* flags) {
+  app->add_option("--system-prompt", flags->system_prompt,
+                  "System message, also -sys")
+      ->type_name("TEXT");
+  app->add_option("--chat-template", flags->name,
+                  "Built-in template to use instead of the model's own")
+      ->type_name("NAME");
+}
+
+CLI::Option* AddJson(CLI::App* app, bool* json) {
+  return AddSwitch(app, "--json", json, "One JSON document (docs/json.md)");
+}
+
+Result<std::string> MergeCacheType(const std::string& spec,
+                                   std::string_view key,
+                                   std::string_view value) {
+  PKV_RETURN_IF_ERROR(CheckCacheType(key, value));
+  // What the spec says already, the more particular key first.
+  std::vector<std::string> keys = {std::string(key), "type"};
+  if (key == "type") keys = {"type", "type_k", "type_v"};
+  bool given = false;
+  for (const std::string& other : keys) {
+    const std::optional<std::string> found = SpecValue(spec, other);
+    if (!found) continue;
+    if (*found != value) {
+      return Status::Usage(fmt::format(
+          "{} {} contradicts {}={} in the cache spec \"{}\"; give one of them",
+          FlagOf(key), value, other, *found, spec));
+    }
+    given = given || key != "type" || other == "type";
+    if (key != "type") break;
+  }
+  return given ? spec : fmt::format("{},{}={}", spec, key, value);
+}
+
+Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags) {
+  std::vector<std::string> specs = flags.specs;
+  if (specs.empty()) specs = {"full"};
+  const std::pair<const char*, const std::string*> types[] = {
+      {"type", &flags.type},
+      {"type_k", &flags.type_k},
+      {"type_v", &flags.type_v}};
+  for (std::string& spec : specs) {
+    for (const auto& [key, value] : types) {
+      if (value->empty()) continue;
+      PKV_ASSIGN_OR_RETURN(spec, MergeCacheType(spec, key, *value));
+    }
+  }
+  return specs;
+}
+
+int ResolveThreads(int flag) {
+  if (flag > 0) return flag;
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  const int threads = text == nullptr ? 0 : std::atoi(text);
+  return std::clamp(threads, 0, kMaxThreads);
+}
+
+Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
+  EngineOptions options;
+  PKV_ASSIGN_OR_RETURN(options.model_path, ResolveModelPath(flags.path));
+  options.threads = ResolveThreads(flags.threads);
+  if (flags.compute == "f32") options.compute = Compute::kF32;
+  if (flags.compute == "bf16") options.compute = Compute::kBf16;
+  return options;
+}
+
+GenerateOptions ResolveGeneration(const GenerationFlags& flags) {
+  GenerateOptions options;
+  options.max_tokens = flags.predict;
+  options.ignore_eos = flags.ignore_eos;
+  options.stop = flags.stop;
+  options.sampling = flags.sampling;
+  options.sampling.seed = flags.seed < 0 ? std::random_device()()
+                                         : static_cast<uint32_t>(flags.seed);
+  options.cancel = StopFlag();
+  return options;
+}
+
+void BindEnvironment(CLI::App* app) {
+  for (CLI::Option* option : app->get_options()) {
+    for (const std::string& flag : option->get_lnames()) {
+      // ResolveModelPath looks up the model itself, so that a command can see
+      // whether it was given as a flag.
+      if (flag == "help" || flag == "model") continue;
+      const std::string name = EnvironmentName(flag);
+      const char* value = std::getenv(name.c_str());
+      if (value == nullptr || *value == '\0') continue;
+      option->envname(name);
+      break;
+    }
+  }
+}
+
+const std::vector<ShortName>& ShortNames() {
+  static const std::vector<ShortName> names = {{"-ctk", "--cache-type-k"},
+                                               {"-ctv", "--cache-type-v"},
+                                               {"-np", "--parallel"},
+                                               {"-sys", "--system-prompt"}};
+  return names;
+}
+
+std::vector<std::string> ExpandShortNames(const CLI::App& app,
+                                          std::vector<std::string> args) {
+  bool is_value = false;
+  for (std::string& arg : args) {
+    if (is_value) {
+      is_value = false;
+      continue;
+    }
+    for (const ShortName& s : ShortNames()) {
+      if (arg == s.name) arg = s.flag;
+    }
+    const CLI::Option* option =
+        arg.starts_with('-') ? app.get_option_no_throw(arg) : nullptr;
+    is_value = option != nullptr && option->get_items_expected_max() > 0;
+  }
+  return args;
+}
+
+}  // namespace pyramidkv::cli

@@ -1,0 +1,98 @@
+#include "cli/options.h"
+
+#include <cstdlib>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace pyramidkv::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(MergeCacheTypeTest, AddsWhatTheSpecDoesNotSay) {
+  EXPECT_EQ(*MergeCacheType("full", "type_k", "f32"), "full,type_k=f32");
+  EXPECT_EQ(*MergeCacheType("full", "type", "f16"), "full,type=f16");
+  EXPECT_EQ(*MergeCacheType("full,type_k=f32", "type_v", "f32"),
+            "full,type_k=f32,type_v=f32");
+  EXPECT_EQ(*MergeCacheType("full,type_k=f32", "type", "f32"),
+            "full,type_k=f32,type=f32");
+}
+
+TEST(MergeCacheTypeTest, LeavesWhatTheSpecSaysAlready) {
+  EXPECT_EQ(*MergeCacheType("full,type=f32", "type_k", "f32"), "full,type=f32");
+  EXPECT_EQ(*MergeCacheType("full,type_v=f32", "type_v", "f32"),
+            "full,type_v=f32");
+  EXPECT_EQ(*MergeCacheType("full,type=f16,type_k=f32", "type_k", "f32"),
+            "full,type=f16,type_k=f32");
+}
+
+TEST(MergeCacheTypeTest, RefusesContradictions) {
+  for (const char* spec : {"full,type=f16", "full,type_k=bf16"}) {
+    const auto merged = MergeCacheType(spec, "type_k", "f32");
+    ASSERT_FALSE(merged.ok()) << spec;
+    EXPECT_EQ(merged.status().code(), StatusCode::kUsage);
+    EXPECT_THAT(merged.status().message(), HasSubstr("--cache-type-k f32"));
+  }
+  EXPECT_FALSE(MergeCacheType("full,type_v=f32", "type", "f16").ok());
+}
+
+TEST(MergeCacheTypeTest, RefusesTypesThatAreNotBuilt) {
+  for (const char* type : {"q8_0", "q4_0", "q5_1", "", "F16"}) {
+    const auto merged = MergeCacheType("full", "type_v", type);
+    ASSERT_FALSE(merged.ok()) << type;
+    EXPECT_EQ(merged.status().code(), StatusCode::kUsage);
+    EXPECT_THAT(merged.status().message(),
+                HasSubstr("allowed: f32, f16, bf16"));
+  }
+}
+
+TEST(ResolveSpecsTest, FullIsTheDefault) {
+  EXPECT_THAT(*ResolveSpecs({}), ElementsAre("full"));
+  CacheFlags flags;
+  flags.specs = {"full", "snapkv,keep=0.3"};
+  flags.type_k = "f32";
+  EXPECT_THAT(*ResolveSpecs(flags),
+              ElementsAre("full,type_k=f32", "snapkv,keep=0.3,type_k=f32"));
+}
+
+TEST(ExpandShortNamesTest, LeavesValues) {
+  CLI::App app;
+  std::string prompt;
+  CacheFlags cache;
+  app.add_option("-p,--prompt", prompt);
+  AddCacheFlags(&app, &cache, true);
+  EXPECT_THAT(
+      ExpandShortNames(app, {"-ctk", "f32", "-p", "-np", "-ctv"}),
+      ElementsAre("--cache-type-k", "f32", "-p", "-np", "--cache-type-v"));
+}
+
+TEST(ResolveThreadsTest, FlagThenEnvironment) {
+  setenv("OMP_NUM_THREADS", "3,2", 1);
+  EXPECT_EQ(ResolveThreads(5), 5);
+  EXPECT_EQ(ResolveThreads(0), 3);
+  setenv("OMP_NUM_THREADS", "many", 1);
+  EXPECT_EQ(ResolveThreads(0), 0);
+  unsetenv("OMP_NUM_THREADS");
+  EXPECT_EQ(ResolveThreads(0), 0);
+}
+
+TEST(BindEnvironmentTest, FlagsBeatTheEnvironment) {
+  setenv("PYRAMIDKV_ARG_N_PREDICT", "7", 1);
+  setenv("PYRAMIDKV_ARG_IGNORE_EOS", "enabled", 1);
+  GenerationFlags flags;
+  CLI::App app;
+  AddGenerationFlags(&app, &flags);
+  BindEnvironment(&app);
+  app.parse("", false);
+  EXPECT_EQ(flags.predict, 7);
+  EXPECT_TRUE(flags.ignore_eos);
+  app.parse("-n 9", false);
+  EXPECT_EQ(flags.predict, 9);
+  unsetenv("PYRAMIDKV_ARG_N_PREDICT");
+  unsetenv("PYRAMIDKV_ARG_IGNORE_EOS");
+}
+
+}  // namespace
+}  // namespace pyramidkv::cli

@@ -1,0 +1,385 @@
+#include "cache/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+
+namespace pyramidkv {
+namespace {
+
+size_t PagesFor(int entries) {
+  return (static_cast<size_t>(entries) + kPageEntries - 1) / kPageEntries;
+}
+
+// Positions grow by whole pages: doubling would make `bytes` a lie.
+size_t PositionCapacity(size_t entries) {
+  return (entries + kPageEntries - 1) / kPageEntries * kPageEntries;
+}
+
+}  // namespace
+
+struct KvCache::Rows {
+  const int* rows;  // null: all from 0
+  int count;
+  const float* k;
+  const float* v;
+  size_t stride;
+  int operator[](int i) const { return rows != nullptr ? rows[i] : i; }
+};
+
+// Entry i is in slot i % kPageEntries of page i / kPageEntries.
+struct KvCache::Head {
+  std::vector<std::byte*> pages;
+  int length = 0;
+  int32_t base = 0;                // position of entry 0
+  std::vector<int32_t> positions;  // [length], or empty: base + i
+  int32_t seen = 0;                // one past the newest position appended
+  // Truncate(p) is refused for evicted_from < p < evicted_before: the lowest
+  // evicted position, and `seen` at the last eviction.
+  int32_t evicted_from = std::numeric_limits<int32_t>::max();
+  int32_t evicted_before = 0;
+
+  int32_t position(int i) const {
+    return positions.empty() ? base + i : positions[i];
+  }
+
+  // The first entry at or after a position.
+  int LowerBound(int at) const {
+    if (positions.empty()) return std::clamp(at - base, 0, length);
+    return static_cast<int>(
+        std::lower_bound(positions.begin(), positions.end(), at) -
+        positions.begin());
+  }
+
+  void Evicted(int32_t from, int32_t before) {
+    evicted_from = std::min(evicted_from, from);
+    evicted_before = std::max(evicted_before, before);
+  }
+
+  void AppendPositions(int first, const Rows& rows);
+  void KeepPositions(std::span<const int> kept);
+  void TrimPositions();
+};
+
+// first: the position of row 0.
+void KvCache::Head::AppendPositions(int first, const Rows& rows) {
+  const int n = rows.count;
+  if (length == 0) base = first + rows[0];
+  const bool consecutive = positions.empty() &&
+                           first + rows[0] == base + length &&
+                           rows[n - 1] - rows[0] == n - 1;
+  if (consecutive) return;
+  if (positions.capacity() < static_cast<size_t>(length) + n) {
+    positions.reserve(PositionCapacity(length + n));
+  }
+  if (positions.empty()) {
+    positions.resize(length);
+    std::iota(positions.begin(), positions.end(), base);
+  }
+  for (int i = 0; i < n; ++i) positions.push_back(first + rows[i]);
+}
+
+void KvCache::Head::KeepPositions(std::span<const int> kept) {
+  std::vector<int32_t> left(kept.size());
+  for (size_t i = 0; i < kept.size(); ++i) left[i] = position(kept[i]);
+  positions = std::move(left);
+}
+
+// Gives back what the array does not need: all of it if the positions that
+// are left are consecutive.
+void KvCache::Head::TrimPositions() {
+  if (!positions.empty() &&
+      positions.back() - positions.front() == length - 1) {
+    base = positions.front();
+    positions.clear();
+  }
+  if (positions.capacity() > PositionCapacity(positions.size())) {
+    positions.shrink_to_fit();
+  }
+}
+
+KvCache::KvCache(PagePool* pool, const KvShape& shape)
+    : pool_(pool),
+      shape_(shape),
+      heads_(static_cast<size_t>(shape.layers) * shape.kv_heads) {}
+
+KvCache::~KvCache() { Clear(); }
+
+KvCache::KvCache(KvCache&& other) noexcept
+    : pool_(other.pool_),
+      shape_(other.shape_),
+      heads_(std::exchange(other.heads_, {})) {}
+
+KvCache& KvCache::operator=(KvCache&& other) noexcept {
+  if (this != &other) {
+    Clear();
+    pool_ = other.pool_;
+    shape_ = other.shape_;
+    heads_ = std::exchange(other.heads_, {});
+  }
+  return *this;
+}
+
+KvCache::Head& KvCache::head(int layer, int h) {
+  return const_cast<Head&>(std::as_const(*this).head(layer, h));
+}
+
+const KvCache::Head& KvCache::head(int layer, int h) const {
+  DCHECK(layer >= 0 && layer < shape_.layers);
+  DCHECK(h >= 0 && h < shape_.kv_heads);
+  return heads_[static_cast<size_t>(layer) * shape_.kv_heads + h];
+}
+
+Status KvCache::OutOfMemory() const {
+  return Status::Runtime("out of memory: no room for " +
+                         std::to_string(shape_.format.page_bytes()) +
+                         " more bytes of the KV cache");
+}
+
+Status KvCache::Append(int layer, int h, int position, int count,
+                       const float* k, const float* v, size_t stride) {
+  return AppendRows(head(layer, h), position, {nullptr, count, k, v, stride},
+                    count);
+}
+
+Status KvCache::AppendKept(int layer, int h, int position,
+                           std::span<const int> rows, const float* k,
+                           const float* v, size_t stride, int seen) {
+  const int count = static_cast<int>(rows.size());
+  const int least = rows.empty() ? 0 : rows.back() + 1;
+  DCHECK(std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) ==
+         rows.end());
+  DCHECK(rows.empty() || rows.front() >= 0);
+  return AppendRows(head(layer, h), position,
+                    {rows.data(), count, k, v, stride}, std::max(seen, least));
+}
+
+// seen: rows that there were, kept or not.
+Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
+                           int seen) {
+  if (seen == 0) return {};
+  DCHECK(position >= head.seen);
+  if (rows.count > 0) {
+    PKV_RETURN_IF_ERROR(MakeRoom(head, rows.count));
+    head.AppendPositions(position, rows);
+  }
+  const PageFormat& format = shape_.format;
+  for (int i = 0; i < rows.count; ++i) {
+    const int at = head.length + i;
+    const size_t offset = rows[i] * rows.stride;
+    StoreEntry(format, head.pages[at / kPageEntries], at % kPageEntries,
+               rows.k + offset, rows.v + offset);
+  }
+  head.length += rows.count;
+
+  if (position > head.seen) head.Evicted(head.seen, position);
+  if (rows.count < seen) {
+    int gap = 0;  // the first row that was not kept
+    while (gap < rows.count && rows[gap] == gap) ++gap;
+    head.Evicted(position + gap, position + seen);
+  }
+  head.seen = position + seen;
+  return {};
+}
+
+// Pages of our own for the next `count` entries.
+Status KvCache::MakeRoom(Head& head, int count) {
+  const size_t page_bytes = shape_.format.page_bytes();
+  if (head.length % kPageEntries != 0 && !pool_->Unique(head.pages.back())) {
+    std::byte* const copy = pool_->Allocate(page_bytes);
+    if (copy == nullptr) return OutOfMemory();
+    std::memcpy(copy, head.pages.back(), page_bytes);
+    pool_->Release(head.pages.back());
+    head.pages.back() = copy;
+  }
+  const size_t pages = PagesFor(head.length + count);
+  while (head.pages.size() < pages) {
+    std::byte* const page = pool_->Allocate(page_bytes);
+    if (page == nullptr) {
+      SetLength(head, head.length);
+      return OutOfMemory();
+    }
+    head.pages.push_back(page);
+  }
+  return {};
+}
+
+HeadView KvCache::View(int layer, int h) const {
+  const Head& head = this->head(layer, h);
+  HeadView view;
+  view.pages = head.pages.data();
+  view.length = head.length;
+  view.positions = head.positions.empty() ? nullptr : head.positions.data();
+  view.base = head.base;
+  return view;
+}
+
+int KvCache::length(int layer, int h) const { return head(layer, h).length; }
+
+void KvCache::Decode(int layer, int h, float* k, float* v) const {
+  const Head& head = this->head(layer, h);
+  const size_t d = shape_.format.head_dim;
+  for (int i = 0; i < head.length; ++i) {
+    LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries,
+              k + i * d, v + i * d);
+  }
+}
+
+Status KvCache::Compact(int layer, int h, std::span<const int> kept) {
+  Head& head = this->head(layer, h);
+  const int n = static_cast<int>(kept.size());
+  DCHECK(std::adjacent_find(kept.begin(), kept.end(), std::greater_equal<>()) ==
+         kept.end());
+  DCHECK(kept.empty() || (kept.front() >= 0 && kept.back() < head.length));
+  if (n == head.length) return {};
+
+  PKV_RETURN_IF_ERROR(MoveEntries(head, kept));
+  int gap = 0;  // the first entry that leaves
+  while (gap < n && kept[gap] == gap) ++gap;
+  head.Evicted(head.position(gap), head.seen);
+  head.KeepPositions(kept);
+  SetLength(head, n);
+  return {};
+}
+
+// Entry kept[i] moves to i. Since kept[i] >= i, going upwards never overwrites
+// what is still to be moved. Pages in which nothing moves stay as they are,
+// shared ones too; a shared page in which something moves is replaced.
+Status KvCache::MoveEntries(Head& head, std::span<const int> kept) {
+  const PageFormat& format = shape_.format;
+  const size_t n = kept.size();
+  std::vector<std::byte*> targets(PagesFor(static_cast<int>(n)), nullptr);
+  for (size_t p = 0; p < targets.size(); ++p) {
+    const size_t last = std::min(n, (p + 1) * kPageEntries) - 1;
+    if (kept[last] == static_cast<int>(last)) continue;  // so all before it
+    targets[p] = pool_->Unique(head.pages[p])
+                     ? head.pages[p]
+                     : pool_->Allocate(format.page_bytes());
+    if (targets[p] != nullptr) continue;
+    for (size_t q = 0; q < p; ++q) {
+      if (targets[q] != nullptr && targets[q] != head.pages[q]) {
+        pool_->Release(targets[q]);
+      }
+    }
+    return OutOfMemory();
+  }
+
+  for (size_t p = 0; p < targets.size(); ++p) {
+    if (targets[p] == nullptr) continue;
+    const bool in_place = targets[p] == head.pages[p];
+    const size_t end = std::min(n, (p + 1) * kPageEntries);
+    for (size_t i = p * kPageEntries; i < end; ++i) {
+      const size_t from = kept[i];
+      if (in_place && from == i) continue;
+      CopyEntry(format, targets[p], i % kPageEntries,
+                head.pages[from / kPageEntries], from % kPageEntries);
+    }
+    if (in_place) continue;
+    // What comes later is read from pages behind this one.
+    pool_->Release(head.pages[p]);
+    head.pages[p] = targets[p];
+  }
+  return {};
+}
+
+// Forgets the entries from `length` on, and pages without entries.
+void KvCache::SetLength(Head& head, int length) {
+  const size_t pages = PagesFor(length);
+  while (head.pages.size() > pages) {
+    pool_->Release(head.pages.back());
+    head.pages.pop_back();
+  }
+  head.length = length;
+  if (!head.positions.empty()) head.positions.resize(length);
+  head.TrimPositions();
+}
+
+void KvCache::DropBefore(int layer, int h, int position) {
+  Head& head = this->head(layer, h);
+  const int before = head.LowerBound(position);
+  const int pages = before == head.length ? static_cast<int>(head.pages.size())
+                                          : before / kPageEntries;
+  if (pages == 0) return;
+  const int entries = std::min(pages * kPageEntries, head.length);
+  head.Evicted(head.position(0), head.seen);
+  for (int p = 0; p < pages; ++p) pool_->Release(head.pages[p]);
+  head.pages.erase(head.pages.begin(), head.pages.begin() + pages);
+  if (head.positions.empty()) {
+    head.base += entries;
+  } else {
+    head.positions.erase(head.positions.begin(),
+                         head.positions.begin() + entries);
+  }
+  head.length -= entries;
+  head.TrimPositions();
+}
+
+Status KvCache::Truncate(int position) {
+  DCHECK(position >= 0);
+  for (const Head& head : heads_) {
+    if (position > head.evicted_from && position < head.evicted_before) {
+      return Status::Usage("cannot go back to position " +
+                           std::to_string(position) +
+                           ": entries before it were evicted at position " +
+                           std::to_string(head.evicted_before) +
+                           "; go back to that position or later, or to " +
+                           std::to_string(head.evicted_from) + " or earlier");
+    }
+  }
+  for (Head& head : heads_) {
+    if (position >= head.seen) continue;
+    SetLength(head, head.LowerBound(position));
+    head.seen = position;
+    if (position <= head.evicted_from) {
+      head.evicted_from = std::numeric_limits<int32_t>::max();
+      head.evicted_before = 0;
+    }
+  }
+  return {};
+}
+
+KvCache KvCache::Fork() const {
+  KvCache copy(pool_, shape_);
+  copy.heads_ = heads_;
+  for (Head& head : copy.heads_) {
+    for (std::byte* page : head.pages) pool_->AddReference(page);
+  }
+  return copy;
+}
+
+void KvCache::Clear() {
+  for (Head& head : heads_) {
+    for (std::byte* page : head.pages) pool_->Release(page);
+    head = Head();
+  }
+}
+
+int64_t KvCache::bytes() const {
+  int64_t sum = 0;
+  for (int layer = 0; layer < shape_.layers; ++layer) sum += layer_bytes(layer);
+  return sum;
+}
+
+int64_t KvCache::layer_bytes(int layer) const {
+  size_t sum = 0;
+  for (int h = 0; h < shape_.kv_heads; ++h) {
+    const Head& head = this->head(layer, h);
+    sum += head.pages.size() * shape_.format.page_bytes() +
+           head.positions.capacity() * sizeof(int32_t);
+  }
+  return static_cast<int64_t>(sum);
+}
+
+int64_t KvCache::entries() const {
+  int64_t sum = 0;
+  for (const Head& head : heads_) sum += head.length;
+  return sum;
+}
+
+}  // namespace pyramidkv

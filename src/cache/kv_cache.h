@@ -1,0 +1,128 @@
+// The KV cache of one sequence: for every layer and KV head, the entries that
+// were kept. Lengths differ between layers and between heads; nothing is
+// repeated per query head.
+//
+// Invariants
+//   1. Entries of a head are in ascending order of original position.
+//   2. Entries leave only through Compact, Truncate, DropBefore and Clear.
+//   3. Positions are stored for a head only once it has lost entries from
+//      its middle; before that, entry i sits at position base + i.
+//   4. `bytes` counts pages and side arrays; both are given back to the
+//      system when entries leave.
+//
+// Two lengths are kept apart: the logical position (of the next token, never
+// decreases but for Truncate) belongs to the sequence, the physical length to
+// each head.
+//
+// Thread safety: different (layer, head) pairs may be appended to and
+// compacted in parallel; everything else from one thread.
+
+#ifndef PYRAMIDKV_CACHE_KV_CACHE_H_
+#define PYRAMIDKV_CACHE_KV_CACHE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/page_pool.h"
+#include "kernels/kv_codec.h"
+#include "pyramidkv/status.h"
+
+namespace pyramidkv {
+
+struct KvShape {
+  int layers = 0;
+  int kv_heads = 0;
+  PageFormat format;
+};
+
+// What attention reads: the pages of one head. Valid until the head changes.
+struct HeadView {
+  const std::byte* const* pages = nullptr;
+  int first_slot = 0;  // entry i is at slot (first_slot + i) % kPageEntries
+                       // of page (first_slot + i) / kPageEntries
+  int length = 0;
+  const int32_t* positions = nullptr;  // [length], or null: base + i
+  int32_t base = 0;
+
+  int32_t position(int i) const {
+    return positions != nullptr ? positions[i] : base + i;
+  }
+};
+
+class KvCache {
+ public:
+  KvCache(PagePool* pool, const KvShape& shape);
+  ~KvCache();
+  KvCache(KvCache&& other) noexcept;
+  KvCache& operator=(KvCache&& other) noexcept;
+
+  const KvShape& shape() const { return shape_; }
+
+  // Appends `count` entries at the consecutive positions from `position`.
+  // k, v: rows of head_dim values, `stride` values apart.
+  // REQUIRES: position is past every one that the head has seen.
+  // Errors: kRuntime if there is no memory (the head is unchanged).
+  Status Append(int layer, int head, int position, int count, const float* k,
+                const float* v, size_t stride);
+
+  // The same for the rows listed in `rows` (ascending): row r of k and v is
+  // appended at position `position + r`. The gather of exact prefill: only
+  // what is kept ever reaches a page. `seen`: rows that there were to choose
+  // from (Truncate must know); 0 means none after the last one listed.
+  Status AppendKept(int layer, int head, int position,
+                    std::span<const int> rows, const float* k, const float* v,
+                    size_t stride, int seen = 0);
+
+  HeadView View(int layer, int head) const;
+  int length(int layer, int head) const;
+
+  // Entries of a head as f32, k and v [length, head_dim] row-major.
+  void Decode(int layer, int head, float* k, float* v) const;
+
+  // Keeps only the entries `kept` (ascending indices into the head, no
+  // duplicates) and gives the rest back. Kept bits are unchanged.
+  Status Compact(int layer, int head, std::span<const int> kept);
+
+  // Sliding-window layers: gives back whole pages whose entries all lie
+  // before `position`. Entries of a partly covered page stay.
+  void DropBefore(int layer, int head, int position);
+
+  // Forgets every entry at or after `position`; does nothing if there are
+  // none. Refused (kUsage) if an entry before `position` was evicted after an
+  // entry at or past it was seen: then the state before cannot be restored.
+  // Positions that an Append skipped count as evicted. With several evictions
+  // the answer errs towards refusal: all positions from the lowest evicted
+  // one to the newest one seen at the last eviction are refused.
+  Status Truncate(int position);
+
+  // Shares all pages; either side copies a page before it writes into it.
+  KvCache Fork() const;
+
+  void Clear();
+
+  int64_t bytes() const;
+  int64_t layer_bytes(int layer) const;
+  int64_t entries() const;
+
+ private:
+  struct Head;  // one (layer, KV head), in kv_cache.cc
+  struct Rows;  // of Append and AppendKept
+
+  Head& head(int layer, int h);
+  const Head& head(int layer, int h) const;
+  Status AppendRows(Head& head, int position, const Rows& rows, int seen);
+  Status MakeRoom(Head& head, int count);
+  Status MoveEntries(Head& head, std::span<const int> kept);
+  void SetLength(Head& head, int length);
+  Status OutOfMemory() const;
+
+  PagePool* pool_;
+  KvShape shape_;
+  std::vector<Head> heads_;  // [layers, kv_heads]
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_CACHE_KV_CACHE_H_

@@ -1,0 +1,346 @@
+// KvCache against a dumb model, driven by seeded random operations.
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cache/kv_cache.h"
+#include "gtest/gtest.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kLayers = 2;
+constexpr int kKvHeads = 2;
+constexpr int kHeads = kLayers * kKvHeads;
+constexpr int kOperations = 4000;  // for each of five formats
+constexpr size_t kForks = 4;
+constexpr int kNever = std::numeric_limits<int>::max();
+
+float Rounded(Codec codec, float x) {
+  switch (codec) {
+    case Codec::kF32:
+      return x;
+    case Codec::kF16:
+      return F32FromF16(F16FromF32(x));
+    case Codec::kBf16:
+      return F32FromBf16(Bf16FromF32(x));
+  }
+  return 0;
+}
+
+struct Entry {
+  int position = 0;
+  std::vector<float> k, v;  // as the codec rounds them
+};
+
+struct ModelHead {
+  std::vector<Entry> entries;
+  int seen = 0;
+  int evicted_from = kNever;
+  int evicted_before = 0;
+
+  // Keeps entries[i] where keep(i); the others count as evicted now.
+  template <typename Keep>
+  void Filter(Keep keep) {
+    std::vector<Entry> left;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if (keep(i)) {
+        left.push_back(entries[i]);
+      } else {
+        Missing(entries[i].position, seen);
+      }
+    }
+    entries = std::move(left);
+  }
+  void Missing(int position, int when) {
+    evicted_from = std::min(evicted_from, position);
+    evicted_before = std::max(evicted_before, when);
+  }
+  bool Consecutive() const {
+    return entries.empty() ||
+           entries.back().position - entries.front().position + 1 ==
+               static_cast<int>(entries.size());
+  }
+};
+
+struct Model {
+  std::array<ModelHead, kHeads> heads;
+
+  bool MayTruncate(int position) const {
+    return std::none_of(heads.begin(), heads.end(), [&](const auto& h) {
+      return h.evicted_from < position && position < h.evicted_before;
+    });
+  }
+  void Truncate(int position) {
+    for (ModelHead& h : heads) {
+      if (position >= h.seen) continue;
+      std::erase_if(h.entries,
+                    [&](const Entry& e) { return e.position >= position; });
+      h.seen = position;
+      if (position > h.evicted_from) continue;
+      h.evicted_from = kNever;
+      h.evicted_before = 0;
+    }
+  }
+};
+
+class KvCacheModel : public testing::TestWithParam<PageFormat> {
+ protected:
+  struct Sequence {
+    KvCache cache;
+    Model model;
+  };
+
+  KvCacheModel() : format_(GetParam()) {
+    sequences_.push_back({NewCache(), {}});
+  }
+
+  KvCache NewCache() { return KvCache(&pool_, {kLayers, kKvHeads, format_}); }
+
+  int Random(int n) { return static_cast<int>(random_() % n); }
+
+  // A run of rows for one head, the KV heads of a layer side by side as they
+  // come from a projection.
+  void MakeRows(int count) {
+    const size_t n = static_cast<size_t>(count) * kKvHeads * format_.head_dim;
+    k_.resize(n);
+    v_.resize(n);
+    std::normal_distribution<float> normal;
+    for (float& x : k_) x = normal(random_);
+    for (float& x : v_) x = normal(random_);
+  }
+
+  Entry EntryOf(int row, int head, int position) const {
+    Entry entry{position, {}, {}};
+    const float* k = &k_[(row * kKvHeads + head) * format_.head_dim];
+    const float* v = &v_[(row * kKvHeads + head) * format_.head_dim];
+    for (int c = 0; c < format_.head_dim; ++c) {
+      entry.k.push_back(Rounded(format_.k, k[c]));
+      entry.v.push_back(Rounded(format_.v, v[c]));
+    }
+    return entry;
+  }
+
+  // Mostly single tokens, sometimes a chunk, to all heads.
+  void Append(Sequence& s, bool gather) {
+    const int count = Random(4) != 0 ? 1 : 1 + Random(120);
+    const int keep_percent = Random(101);
+    MakeRows(count);
+    for (int i = 0; i < kHeads; ++i) {
+      if (Random(30) == 0) continue;  // this head misses them
+      ModelHead& m = s.model.heads[i];
+      int position = m.seen;
+      for (const ModelHead& other : s.model.heads) {
+        position = std::max(position, other.seen);  // heads may be ragged
+      }
+      if (Random(40) == 0) position += Random(3);
+      if (position > m.seen) m.Missing(m.seen, position);
+      const int h = i % kKvHeads;
+      const float* const k = &k_[h * format_.head_dim];
+      const float* const v = &v_[h * format_.head_dim];
+      const size_t stride = kKvHeads * format_.head_dim;
+      std::vector<int> rows;
+      m.seen = position + count;
+      for (int r = 0; r < count; ++r) {
+        if (gather && Random(100) >= keep_percent) {
+          m.Missing(position + r, m.seen);
+          continue;
+        }
+        rows.push_back(r);
+        m.entries.push_back(EntryOf(r, h, position + r));
+      }
+      const Status status =
+          gather
+              ? s.cache.AppendKept(i / kKvHeads, h, position, rows, k, v,
+                                   stride, count)
+              : s.cache.Append(i / kKvHeads, h, position, count, k, v, stride);
+      ASSERT_TRUE(status.ok()) << status.message();
+    }
+  }
+
+  std::vector<int> RandomKept(int n) {
+    std::vector<int> kept;
+    const int kind = Random(7);
+    const int cut = Random(n + 1);
+    const int percent = Random(101);
+    for (int i = 0; i < n; ++i) {
+      const bool keep[] = {true,
+                           i >= cut,
+                           i < cut,
+                           i % 2 == 0,
+                           Random(100) < percent,
+                           i < 4 || i >= cut,
+                           kind == 6 && cut == 0};
+      if (keep[kind]) kept.push_back(i);
+    }
+    return kept;
+  }
+
+  void Compact(Sequence& s) {
+    const int i = Random(kHeads);
+    ModelHead& m = s.model.heads[i];
+    const std::vector<int> kept =
+        RandomKept(static_cast<int>(m.entries.size()));
+    const Status status = s.cache.Compact(i / kKvHeads, i % kKvHeads, kept);
+    ASSERT_TRUE(status.ok()) << status.message();
+    m.Filter([&](size_t e) {
+      return std::binary_search(kept.begin(), kept.end(), static_cast<int>(e));
+    });
+  }
+
+  void DropBefore(Sequence& s) {
+    const int i = Random(kHeads);
+    ModelHead& m = s.model.heads[i];
+    const int position = m.seen - Random(200);
+    const size_t n = m.entries.size();
+    m.Filter([&, old = m.entries](size_t e) {
+      const size_t last =
+          std::min(e / kPageEntries * kPageEntries + kPageEntries - 1, n - 1);
+      return old[last].position >= position;
+    });
+    s.cache.DropBefore(i / kKvHeads, i % kKvHeads, position);
+  }
+
+  void Truncate(Sequence& s) {
+    int newest = 0;
+    for (const ModelHead& m : s.model.heads) newest = std::max(newest, m.seen);
+    const int position = Random(20) == 0 ? Random(newest + 1)
+                                         : std::max(0, newest + 2 - Random(40));
+    const Status status = s.cache.Truncate(position);
+    ASSERT_EQ(status.ok(), s.model.MayTruncate(position)) << position;
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), StatusCode::kUsage);
+      ++refused_;
+    } else {
+      s.model.Truncate(position);
+    }
+  }
+
+  // Forks, ends a fork, or moves one over another.
+  void ForkOrEnd(size_t i) {
+    if (sequences_.size() < kForks) {
+      sequences_.push_back({sequences_[i].cache.Fork(), sequences_[i].model});
+    } else if (Random(2) == 0) {
+      sequences_.erase(sequences_.begin() + static_cast<ptrdiff_t>(i));
+    } else {
+      Sequence& to = sequences_[(i + 1) % kForks];
+      to.cache = sequences_[i].cache.Fork();
+      to.model = sequences_[i].model;
+    }
+  }
+
+  void Step() {
+    const size_t i = Random(static_cast<int>(sequences_.size()));
+    Sequence& s = sequences_[i];
+    const int dice = Random(100);
+    if (dice < 45) {
+      Append(s, false);
+    } else if (dice < 60) {
+      Append(s, true);
+    } else if (dice < 84) {
+      Compact(s);
+    } else if (dice < 91) {
+      DropBefore(s);
+    } else if (dice < 95) {
+      Truncate(s);
+    } else if (dice < 99) {
+      return ForkOrEnd(i);
+    } else if (Random(4) == 0) {
+      s.cache.Clear();
+      s.model = Model();
+    }
+    Compare(s);
+  }
+
+  void Compare(const Sequence& s) {
+    const size_t d = format_.head_dim;
+    int64_t entries = 0, least = 0, most = 0;
+    for (int i = 0; i < kHeads; ++i) {
+      const ModelHead& m = s.model.heads[i];
+      const HeadView view = s.cache.View(i / kKvHeads, i % kKvHeads);
+      ASSERT_EQ(view.length, static_cast<int>(m.entries.size()));
+      ASSERT_EQ(s.cache.length(i / kKvHeads, i % kKvHeads), view.length);
+      ASSERT_EQ(view.positions == nullptr, m.Consecutive());
+      const int64_t n = view.length;
+      const int64_t pages = (n + kPageEntries - 1) / kPageEntries;
+      entries += n;
+      least += pages * static_cast<int64_t>(format_.page_bytes());
+      most += pages * static_cast<int64_t>(format_.page_bytes());
+      if (!m.Consecutive()) {
+        least += n * 4;
+        most += pages * kPageEntries * 4;
+      }
+      std::vector<float> k(n * d), v(n * d);
+      s.cache.Decode(i / kKvHeads, i % kKvHeads, k.data(), v.data());
+      for (int e = 0; e < n; ++e) {
+        ASSERT_EQ(view.position(e), m.entries[e].position);
+        ASSERT_TRUE(std::equal(m.entries[e].k.begin(), m.entries[e].k.end(),
+                               k.begin() + e * d));
+        ASSERT_TRUE(std::equal(m.entries[e].v.begin(), m.entries[e].v.end(),
+                               v.begin() + e * d));
+      }
+    }
+    ASSERT_EQ(s.cache.entries(), entries);
+    ASSERT_GE(s.cache.bytes(), least);
+    ASSERT_LE(s.cache.bytes(), most);
+    ASSERT_EQ(s.cache.bytes(), s.cache.layer_bytes(0) + s.cache.layer_bytes(1));
+  }
+
+  // Shared pages count once in the pool, and nothing else lives there.
+  void ComparePool() {
+    std::set<const std::byte*> pages;
+    for (const Sequence& s : sequences_) {
+      for (int i = 0; i < kHeads; ++i) {
+        const HeadView view = s.cache.View(i / kKvHeads, i % kKvHeads);
+        const int n = (view.length + kPageEntries - 1) / kPageEntries;
+        pages.insert(view.pages, view.pages + n);
+      }
+    }
+    ASSERT_EQ(pool_.live_bytes(),
+              static_cast<int64_t>(pages.size() * format_.page_bytes()));
+    ASSERT_GE(pool_.mapped_bytes(), pool_.live_bytes());
+  }
+
+  const PageFormat format_;
+  PagePool pool_;
+  std::mt19937 random_;
+  std::vector<Sequence> sequences_;
+  std::vector<float> k_, v_;
+  int refused_ = 0;
+};
+
+TEST_P(KvCacheModel, RandomOperations) {
+  const unsigned seed = 20240603;
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  random_.seed(seed);
+  for (int step = 0; step < kOperations; ++step) {
+    if (sequences_.empty()) sequences_.push_back({NewCache(), {}});
+    ASSERT_NO_FATAL_FAILURE(Step()) << "step " << step;
+    if (step % 50 != 0) continue;
+    for (const Sequence& s : sequences_) {
+      ASSERT_NO_FATAL_FAILURE(Compare(s)) << "step " << step;
+    }
+    ASSERT_NO_FATAL_FAILURE(ComparePool()) << "step " << step;
+  }
+  EXPECT_GT(refused_, 10);  // both answers of Truncate were seen
+  sequences_.clear();
+  EXPECT_EQ(pool_.live_bytes(), 0);
+  EXPECT_EQ(pool_.mapped_bytes(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Formats, KvCacheModel,
+    testing::Values(PageFormat{8, Codec::kF32, Codec::kF32},
+                    PageFormat{8, Codec::kF16, Codec::kF16},
+                    PageFormat{8, Codec::kBf16, Codec::kBf16},
+                    PageFormat{16, Codec::kF32, Codec::kF16},
+                    PageFormat{40, Codec::kF16, Codec::kBf16}));
+
+}  // namespace
+}  // namespace pyramidkv

@@ -1,0 +1,236 @@
+#include "model/hyper_params.h"
+
+#include <gguf.h>
+
+#include <cmath>
+#include <functional>
+#include <ostream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model/testing/temp_file.h"
+#include "model/testing/tiny_gguf.h"
+
+namespace pyramidkv {
+namespace {
+
+using ::testing::HasSubstr;
+using Edit = std::function<void(gguf_context*)>;
+
+Result<HyperParams> Params(const TinyGgufOptions& options) {
+  TempFile file;
+  EXPECT_TRUE(WriteTinyGguf(options, file.path()));
+  return ReadHyperParams(file.path());
+}
+
+Result<HyperParams> Params(const Edit& edit) {
+  TinyGgufOptions options;
+  options.edit_keys = edit;
+  return Params(options);
+}
+
+std::string Refusal(const Edit& edit) {
+  const auto params = Params(edit);
+  EXPECT_FALSE(params.ok());
+  EXPECT_EQ(params.status().code(), StatusCode::kModel);
+  return params.status().message();
+}
+
+TEST(HyperParamsTest, Tiny) {
+  TinyGgufOptions options;
+  options.sliding_window = 32;
+  const auto p = Params(options);
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->architecture, "llama");
+  EXPECT_EQ(p->name, "tiny");
+  EXPECT_EQ(p->layers, 2);
+  EXPECT_EQ(p->embedding, 64);
+  EXPECT_EQ(p->heads, 4);
+  EXPECT_EQ(p->kv_heads, 2);
+  EXPECT_EQ(p->group(), 2);
+  EXPECT_EQ(p->head_dim, 16);
+  EXPECT_EQ(p->feed_forward, 96);
+  EXPECT_EQ(p->vocabulary, 320);
+  EXPECT_EQ(p->context_length, 256);
+  EXPECT_EQ(p->sliding_window, 32);
+  EXPECT_FLOAT_EQ(p->rms_epsilon, 1e-5f);
+  EXPECT_FLOAT_EQ(p->attention_scale, 0.25f);
+  EXPECT_EQ(p->rope.dims, 16);
+}
+
+TEST(HyperParamsTest, Defaults) {
+  const auto p = Params([](gguf_context* gguf) {
+    for (const char* key :
+         {"general.name", "llama.attention.head_count_kv",
+          "llama.attention.key_length", "llama.attention.value_length",
+          "llama.rope.dimension_count", "llama.rope.freq_base",
+          "llama.vocab_size"}) {
+      gguf_remove_key(gguf, key);
+    }
+  });
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_THAT(p->name, HasSubstr("pyramidkv_"));  // the file's stem
+  EXPECT_EQ(p->kv_heads, 4);
+  EXPECT_EQ(p->head_dim, 16);
+  EXPECT_EQ(p->rope.dims, 16);
+  EXPECT_FLOAT_EQ(p->rope.inv_freq[4], 0.01f);
+  EXPECT_EQ(p->vocabulary, 320);
+}
+
+TEST(HyperParamsTest, AttentionScale) {
+  const auto p = Params([](gguf_context* gguf) {
+    gguf_set_val_f32(gguf, "llama.attention.scale", 0.5f);
+  });
+  EXPECT_FLOAT_EQ(p->attention_scale, 0.5f);
+}
+
+TEST(HyperParamsTest, ValuesPerLayer) {
+  const auto set = [](const char* key, int second) {
+    return [key, second](gguf_context* gguf) {
+      const int32_t values[] = {2, second};
+      gguf_set_arr_data(gguf, key, GGUF_TYPE_INT32, values, 2);
+    };
+  };
+  const auto p = Params(set("llama.attention.head_count_kv", 2));
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->kv_heads, 2);
+  EXPECT_THAT(Refusal(set("llama.attention.head_count_kv", 4)),
+              HasSubstr("layers that differ are not supported"));
+}
+
+TEST(HyperParamsTest, RopeScalings) {
+  TinyGgufOptions options;
+  options.head_dim = 32;
+  options.rope_factor = 4;
+  options.rope_original_context = 64;
+  options.rope_scaling = "none";
+  EXPECT_FLOAT_EQ(Params(options)->rope.inv_freq[0], 1.0f);
+  options.rope_scaling = "linear";
+  EXPECT_FLOAT_EQ(Params(options)->rope.inv_freq[0], 0.25f);
+  options.rope_scaling = "yarn";
+  EXPECT_FLOAT_EQ(Params(options)->rope.inv_freq[0], 1.0f);
+  EXPECT_NEAR(Params(options)->rope.inv_freq[1], 0.47799013, 1e-7);
+  EXPECT_NEAR(Params(options)->rope.magnitude, 1.1386294, 1e-6);
+}
+
+TEST(HyperParamsTest, RopeKeys) {
+  const auto alias = Params([](gguf_context* gguf) {
+    gguf_set_val_f32(gguf, "llama.rope.scale_linear", 4);
+  });
+  EXPECT_FLOAT_EQ(alias->rope.inv_freq[0], 0.25f);
+  const auto keys = Params([](gguf_context* gguf) {
+    gguf_set_val_str(gguf, "llama.rope.scaling.type", "yarn");
+    gguf_set_val_f32(gguf, "llama.rope.scaling.factor", 4);
+    gguf_set_val_f32(gguf, "llama.rope.scaling.yarn_ext_factor", 0);
+    gguf_set_val_f32(gguf, "llama.rope.scaling.attn_factor", 1.5f);
+    gguf_set_val_f32(gguf, "llama.rope.scaling.yarn_attn_factor", 2);
+  });
+  EXPECT_FLOAT_EQ(keys->rope.inv_freq[0], 0.25f);
+  EXPECT_FLOAT_EQ(keys->rope.magnitude, 3.0f);
+}
+
+struct RefusalCase {
+  const char* name;
+  Edit edit;
+  const char* message;
+};
+
+void PrintTo(const RefusalCase& c, std::ostream* out) { *out << c.name; }
+
+class HyperParamsRefusalTest : public ::testing::TestWithParam<RefusalCase> {};
+
+TEST_P(HyperParamsRefusalTest, SaysWhy) {
+  EXPECT_THAT(Refusal(GetParam().edit), HasSubstr(GetParam().message));
+}
+
+Edit SetInt(const char* key, uint32_t value) {
+  return [=](gguf_context* g) { gguf_set_val_u32(g, key, value); };
+}
+Edit SetFloat(const char* key, float value) {
+  return [=](gguf_context* g) { gguf_set_val_f32(g, key, value); };
+}
+Edit SetString(const char* key, const char* value) {
+  return [=](gguf_context* g) { gguf_set_val_str(g, key, value); };
+}
+Edit Remove(const char* key) {
+  return [=](gguf_context* g) { gguf_remove_key(g, key); };
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, HyperParamsRefusalTest,
+    ::testing::Values(
+        RefusalCase{"Architecture", SetString("general.architecture", "mamba"),
+                    "architecture 'mamba' is not supported; supported: llama"},
+        RefusalCase{"NoArchitecture", Remove("general.architecture"),
+                    "key general.architecture is missing"},
+        RefusalCase{"Adapter", SetString("general.type", "adapter"),
+                    "holds a 'adapter'"},
+        RefusalCase{"Experts", SetInt("llama.expert_count", 8),
+                    "is a mixture of 8 experts"},
+        RefusalCase{"SoftCap", SetFloat("llama.attn_logit_softcapping", 50),
+                    "llama.attn_logit_softcapping is 50"},
+        RefusalCase{"FinalSoftCap",
+                    SetFloat("llama.final_logit_softcapping", 30),
+                    "llama.final_logit_softcapping is 30"},
+        RefusalCase{"Granite", SetFloat("llama.embedding_scale", 12),
+                    "llama.embedding_scale is 12"},
+        RefusalCase{"WrongType", SetString("llama.block_count", "two"),
+                    "llama.block_count has type str, expected an integer"},
+        RefusalCase{"WrongFloat", SetInt("llama.rope.freq_base", 10000),
+                    "llama.rope.freq_base has type u32, expected f32"},
+        RefusalCase{"NoLayers", SetInt("llama.block_count", 0),
+                    "llama.block_count is 0, expected 1 to 1024"},
+        RefusalCase{"ManyLayers", SetInt("llama.block_count", 1u << 31),
+                    "llama.block_count is 2147483648, expected 1 to 1024"},
+        RefusalCase{"NoHeads", SetInt("llama.attention.head_count", 0),
+                    "llama.attention.head_count is 0"},
+        RefusalCase{"Group", SetInt("llama.attention.head_count_kv", 3),
+                    "is 3, which does not divide 4"},
+        RefusalCase{"KeyLength", SetInt("llama.attention.key_length", 32),
+                    "32 channels for keys and 16 for values"},
+        RefusalCase{"HeadDim",
+                    [](gguf_context* g) {
+                      gguf_set_val_u32(g, "llama.attention.key_length", 12);
+                      gguf_set_val_u32(g, "llama.attention.value_length", 12);
+                    },
+                    "heads of 12 channels are not supported"},
+        RefusalCase{"Indivisible",
+                    [](gguf_context* g) {
+                      gguf_remove_key(g, "llama.attention.key_length");
+                      gguf_set_val_u32(g, "llama.embedding_length", 63);
+                    },
+                    "llama.embedding_length (63) is not a multiple"},
+        RefusalCase{"NoContext", Remove("llama.context_length"),
+                    "key llama.context_length is missing"},
+        RefusalCase{"Epsilon",
+                    SetFloat("llama.attention.layer_norm_rms_epsilon", 0),
+                    "layer_norm_rms_epsilon is 0"},
+        RefusalCase{"OddRope", SetInt("llama.rope.dimension_count", 7),
+                    "llama.rope.dimension_count is 7, expected an even"},
+        RefusalCase{"WideRope", SetInt("llama.rope.dimension_count", 18),
+                    "is 18, expected 2 to 16"},
+        RefusalCase{"LongRope",
+                    SetString("llama.rope.scaling.type", "longrope"),
+                    "'longrope' is not supported; supported: none, linear, "
+                    "yarn"},
+        RefusalCase{"NegativeFactor", SetFloat("llama.rope.scaling.factor", -1),
+                    "llama.rope.scaling.factor is -1"},
+        RefusalCase{"MixedWindows",
+                    SetInt("llama.attention.sliding_window_pattern", 6),
+                    "sliding_window_pattern is not supported"},
+        RefusalCase{"NotCausal",
+                    [](gguf_context* g) {
+                      gguf_set_val_bool(g, "llama.attention.causal", false);
+                    },
+                    "not causal"},
+        RefusalCase{"NoTokens",
+                    [](gguf_context* g) {
+                      gguf_remove_key(g, "tokenizer.ggml.tokens");
+                      gguf_remove_key(g, "llama.vocab_size");
+                    },
+                    "key tokenizer.ggml.tokens is missing"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace pyramidkv

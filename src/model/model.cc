@@ -1,0 +1,208 @@
+#include "model/model.h"
+
+#include <fmt/format.h>
+#include <ggml.h>
+
+#include <climits>
+#include <cmath>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "model/gguf_file.h"
+#include "model/hyper_params.h"
+#include "model/mapped_file.h"
+#include "model/rope_scaling.h"
+#include "model/tokenizer_check.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr float kMinRopeFactor = 1e-6f;  // keeps the frequencies finite
+
+// In the order of WeightMatrix: outermost first.
+std::string ShapeText(const GgufTensor& tensor) {
+  int dims = static_cast<int>(tensor.ne.size());
+  while (dims > 1 && tensor.ne[dims - 1] == 1) --dims;
+  std::string text = "[";
+  for (int i = dims - 1; i >= 0; --i) {
+    text += fmt::format("{}{}", tensor.ne[i], i > 0 ? ", " : "]");
+  }
+  return text;
+}
+
+// What old converters wrote and nobody reads.
+bool IsIgnored(const std::string& name) {
+  return name.find(".attn_rot_embd") != name.npos ||
+         name.find(".rotary_emb.") != name.npos;
+}
+
+}  // namespace
+
+// Builds a Model from a file and remembers which tensors were asked for.
+class ModelLoader {
+ public:
+  static Result<std::unique_ptr<Model>> Load(const std::string& path) {
+    PKV_ASSIGN_OR_RETURN(const auto file, GgufFile::Open(path));
+    std::unique_ptr<Model> model(new Model());
+    PKV_RETURN_IF_ERROR(ModelLoader(*file, model.get()).Run());
+    model->path_ = path;
+    model->file_bytes_ = static_cast<int64_t>(file->file_bytes());
+    model->mapping_ = file->TakeMapping();
+    return model;
+  }
+
+ private:
+  ModelLoader(const GgufFile& file, Model* model)
+      : file_(file), model_(*model) {}
+
+  Status Run() {
+    PKV_ASSIGN_OR_RETURN(model_.params_, ReadHyperParams(file_));
+    PKV_RETURN_IF_ERROR(ValidateTokenizer(file_));
+    PKV_RETURN_IF_ERROR(file_.CheckTensorData());
+    PKV_RETURN_IF_ERROR(LoadEnds());
+    PKV_RETURN_IF_ERROR(LoadRopeFactors());
+    model_.layers_.resize(model_.params_.layers);
+    for (int layer = 0; layer < model_.params_.layers; ++layer) {
+      PKV_RETURN_IF_ERROR(LoadAttention(layer));
+      PKV_RETURN_IF_ERROR(LoadFeedForward(layer));
+    }
+    return CheckAllUsed();
+  }
+
+  Status LoadEnds() {
+    const HyperParams& p = model_.params_;
+    PKV_RETURN_IF_ERROR(Matrix("token_embd.weight", p.vocabulary, p.embedding,
+                               &model_.token_embedding_));
+    PKV_RETURN_IF_ERROR(
+        Vector("output_norm.weight", p.embedding, &model_.output_norm_));
+    if (file_.FindTensor("output.weight") == nullptr) {
+      model_.output_ = model_.token_embedding_;
+      return {};
+    }
+    return Matrix("output.weight", p.vocabulary, p.embedding, &model_.output_);
+  }
+
+  Status LoadRopeFactors() {
+    const std::string name = "rope_freqs.weight";
+    Rope& rope = model_.params_.rope;
+    std::vector<float> factors;
+    PKV_RETURN_IF_ERROR(OptionalVector(name, rope.dims / 2, &factors));
+    for (float factor : factors) {
+      if (!(factor >= kMinRopeFactor) || !std::isfinite(factor)) {
+        return file_.Error(fmt::format(
+            "tensor {} has the factor {}, expected numbers of at least {}",
+            name, factor, kMinRopeFactor));
+      }
+    }
+    if (!factors.empty()) DivideFrequencies(factors, &rope);
+    return {};
+  }
+
+  Status LoadAttention(int layer) {
+    const HyperParams& p = model_.params_;
+    LayerWeights& w = model_.layers_[layer];
+    const int q_rows = p.heads * p.head_dim;
+    const int kv_rows = p.kv_heads * p.head_dim;
+    block_ = fmt::format("blk.{}.", layer);
+    PKV_RETURN_IF_ERROR(
+        Vector(block_ + "attn_norm.weight", p.embedding, &w.attn_norm));
+    PKV_RETURN_IF_ERROR(Linear("attn_q", q_rows, p.embedding, &w.q, &w.q_bias));
+    PKV_RETURN_IF_ERROR(
+        Linear("attn_k", kv_rows, p.embedding, &w.k, &w.k_bias));
+    PKV_RETURN_IF_ERROR(
+        Linear("attn_v", kv_rows, p.embedding, &w.v, &w.v_bias));
+    return Linear("attn_output", p.embedding, q_rows, &w.output,
+                  &w.output_bias);
+  }
+
+  Status LoadFeedForward(int layer) {
+    const HyperParams& p = model_.params_;
+    LayerWeights& w = model_.layers_[layer];
+    PKV_RETURN_IF_ERROR(
+        Vector(block_ + "ffn_norm.weight", p.embedding, &w.ffn_norm));
+    PKV_RETURN_IF_ERROR(
+        Linear("ffn_gate", p.feed_forward, p.embedding, &w.gate, &w.gate_bias));
+    PKV_RETURN_IF_ERROR(
+        Linear("ffn_up", p.feed_forward, p.embedding, &w.up, &w.up_bias));
+    return Linear("ffn_down", p.embedding, p.feed_forward, &w.down,
+                  &w.down_bias);
+  }
+
+  // A matrix of the current block and, where the file has one, its bias.
+  Status Linear(const std::string& name, int rows, int cols, WeightMatrix* out,
+                std::vector<float>* bias) {
+    PKV_RETURN_IF_ERROR(Matrix(block_ + name + ".weight", rows, cols, out));
+    return OptionalVector(block_ + name + ".bias", rows, bias);
+  }
+
+  Status Matrix(const std::string& name, int rows, int cols,
+                WeightMatrix* out) {
+    const GgufTensor* tensor = file_.FindTensor(name);
+    if (tensor == nullptr) {
+      return file_.Error(fmt::format("tensor {} is missing", name));
+    }
+    used_.insert(name);
+    if (tensor->ne != std::array<int64_t, 4>{cols, rows, 1, 1}) {
+      const std::string expected = rows == 1
+                                       ? fmt::format("[{}]", cols)
+                                       : fmt::format("[{}, {}]", rows, cols);
+      return file_.Error(fmt::format("tensor {} has the shape {}, expected {}",
+                                     name, ShapeText(*tensor), expected));
+    }
+    if (!WeightTypeSupported(tensor->type)) {
+      return file_.Error(fmt::format(
+          "tensor {} has the type {}, which cannot be computed with", name,
+          ggml_type_name(static_cast<ggml_type>(tensor->type))));
+    }
+    *out = {.data = file_.Data(*tensor),
+            .type = tensor->type,
+            .rows = rows,
+            .cols = cols,
+            .row_bytes = static_cast<size_t>(tensor->bytes) / rows};
+    return {};
+  }
+
+  Status Vector(const std::string& name, int size, std::vector<float>* out) {
+    WeightMatrix row;
+    PKV_RETURN_IF_ERROR(Matrix(name, 1, size, &row));
+    out->resize(size);
+    DequantizeRows(row, 0, 1, out->data());
+    return {};
+  }
+
+  Status OptionalVector(const std::string& name, int size,
+                        std::vector<float>* out) {
+    if (file_.FindTensor(name) == nullptr) return {};
+    return Vector(name, size, out);
+  }
+
+  // A tensor that nothing asked for (a fused matrix, another norm, scales)
+  // belongs to a model that we would compute wrongly.
+  Status CheckAllUsed() {
+    for (const GgufTensor& tensor : file_.tensors()) {
+      if (!used_.contains(tensor.name) && !IsIgnored(tensor.name)) {
+        return file_.Error(fmt::format(
+            "tensor {} is not supported: architecture {} with {} layers has "
+            "no place for it",
+            tensor.name, model_.params_.architecture, model_.params_.layers));
+      }
+      model_.parameters_ += tensor.elements();
+    }
+    return {};
+  }
+
+  const GgufFile& file_;
+  Model& model_;
+  std::string block_;  // "blk.N."
+  std::set<std::string> used_;
+};
+
+Model::Model() = default;
+Model::~Model() = default;
+
+Result<std::unique_ptr<Model>> Model::Load(const std::string& path) {
+  return ModelLoader::Load(path);
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,58 @@
+#include "policy/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace pyramidkv {
+namespace {
+
+TEST(RegistryTest, NamesInOrder) {
+  std::vector<std::string_view> names;
+  for (const Preset& p : Presets()) names.push_back(p.name);
+  EXPECT_THAT(names, testing::ElementsAre("full", "snapkv", "pyramidkv",
+                                          "snapkv-wide", "llama", "mistral"));
+  EXPECT_EQ(FindPreset("Full"), nullptr);
+}
+
+// Every row can be used as it stands, or with a budget beside it.
+TEST(RegistryTest, EveryRowIsALegalSpec) {
+  for (const Preset& p : Presets()) {
+    ASSERT_EQ(FindPreset(p.name), &p);
+    EXPECT_EQ(p.spec.policy, p.name);
+    EXPECT_FALSE(p.summary.empty());
+    CacheSpec want = p.spec;
+    std::string text(p.name);
+    if (p.spec.compresses) {
+      text += ",keep=0.5";
+      want.keep = 0.5;
+    }
+    const Result<CacheSpec> spec = ParseCacheSpec(text);
+    ASSERT_TRUE(spec.ok()) << spec.status().message();
+    EXPECT_EQ(*spec, want) << text;
+    EXPECT_EQ(FormatCacheSpec(want), text);
+  }
+}
+
+TEST(RegistryTest, WhatThePapersSay) {
+  const CacheSpec& snapkv = FindPreset("snapkv")->spec;
+  EXPECT_EQ(snapkv.window, 32);
+  EXPECT_EQ(snapkv.recent, 32);
+  EXPECT_EQ(snapkv.kernel, 5);
+  EXPECT_EQ(snapkv.sinks, 0);
+  const CacheSpec& pyramid = FindPreset("pyramidkv")->spec;
+  EXPECT_EQ(pyramid.schedule, ScheduleKind::kArithmetic);
+  EXPECT_EQ(pyramid.beta, 20);
+  const CacheSpec& wide = FindPreset("snapkv-wide")->spec;
+  EXPECT_EQ(wide.heads, HeadSplit::kGlobal);
+  EXPECT_EQ(wide.kernel, 31);
+  EXPECT_EQ(wide.floor, 0.2);
+  EXPECT_EQ(FindPreset("mistral")->spec.sliding_window, 4096);
+  EXPECT_EQ(FindPreset("mistral")->spec.min, 128);
+  EXPECT_EQ(FindPreset("llama")->spec.warmup, 0.1);
+}
+
+}  // namespace
+}  // namespace pyramidkv

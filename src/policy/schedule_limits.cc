@@ -1,0 +1,154 @@
+#include "policy/schedule_limits.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kv_codec.h"
+#include "policy/apportion.h"
+#include "policy/schedule_arithmetic.h"
+#include "policy/schedule_curves.h"
+#include "policy/spec_values.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int64_t kPositionBytes = 4;
+
+int64_t Pages(int64_t entries) {
+  return (entries + kPageEntries - 1) / kPageEntries;
+}
+
+class PublishedPyramid {
+ public:
+  PublishedPyramid(const CacheSpec& spec, const BudgetRequest& r)
+      : spec_(spec), r_(r) {
+    shape_ = {r.layers, r.tokens, LeastEntries(spec) - 1, spec.beta};
+  }
+
+  // The least mean that the formula takes.
+  int least() const {
+    return is_reference() ? std::min(r_.tokens, shape_.window + 1) : 1;
+  }
+
+  std::vector<int> At(double mean) const {
+    std::vector<int> layers =
+        is_reference() ? ReferencePyramid(shape_, static_cast<int>(mean))
+                       : KvpressPyramid(shape_, mean);
+    for (int& e : layers) e = std::clamp(e, 1, r_.tokens);
+    return RepeatForHeads(layers, r_.kv_heads);
+  }
+
+  double MeanForKeep(std::vector<std::string>* warnings) const {
+    const double exact = *spec_.keep * r_.tokens;
+    const double mean = is_reference() ? std::floor(exact + 0.5) : exact;
+    if (!is_reference() || mean >= least()) return mean;
+    warnings->push_back(fmt::format(
+        "keep={} is below the least that {} can keep of {} tokens; {} entries "
+        "per head instead",
+        *spec_.keep, spec_.policy, r_.tokens, least()));
+    return least();
+  }
+
+  Result<double> MeanForTokens() const {
+    if (*spec_.tokens >= least()) {
+      return static_cast<double>(std::min(*spec_.tokens, r_.tokens));
+    }
+    return Status::DoesNotFit(fmt::format(
+        "tokens={} is below the least that {} can keep of {} tokens: "
+        "tokens={}",
+        *spec_.tokens, spec_.policy, r_.tokens, least()));
+  }
+
+  // The formulas do not rise evenly, so every mean is tried, largest first.
+  Result<double> MeanForMemory() const {
+    int64_t least_bytes = 0;
+    for (int mean = r_.tokens; mean >= least(); --mean) {
+      const int64_t bytes = CacheBytes(At(mean), r_);
+      if (bytes <= *spec_.memory) return static_cast<double>(mean);
+      least_bytes = bytes;
+    }
+    return MemoryTooSmall(spec_, r_, least_bytes);
+  }
+
+ private:
+  bool is_reference() const { return spec_.mode == PyramidMode::kReference; }
+
+  const CacheSpec& spec_;
+  const BudgetRequest& r_;
+  Pyramid shape_;
+};
+
+}  // namespace
+
+int LeastEntries(const CacheSpec& spec) {
+  if (!spec.compresses) return 1;
+  if (spec.select == SelectKind::kRecent) return spec.sinks + 1;
+  // The other half holds the sinks and one entry to choose.
+  if (spec.recent == kRecentHalf) return 2 * spec.sinks + 1;
+  return spec.sinks + spec.recent + 1;
+}
+
+// The array of positions grows by whole pages (cache/kv_cache.cc).
+static int64_t PositionBytes(int64_t slots) {
+  return Pages(slots) * kPageEntries * kPositionBytes;
+}
+
+int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r) {
+  int64_t bytes = r.other_bytes;
+  for (int kept : entries) {
+    const int64_t slots = int64_t{kept} + r.reserve_tokens;
+    bytes += Pages(slots) * r.page_bytes;
+    if (kept < r.tokens) bytes += PositionBytes(slots);
+  }
+  return bytes;
+}
+
+int64_t MostGlobalBytes(int64_t total, const BudgetRequest& r) {
+  const int64_t heads = int64_t{r.layers} * r.kv_heads;
+  const int64_t slots = total + heads * r.reserve_tokens;
+  if (total == heads * r.tokens) {  // no head lost anything
+    return CacheBytes(std::vector<int>(heads, r.tokens), r);
+  }
+  // A head fills its last page with one entry at worst.
+  const int64_t pages = (slots + heads * (kPageEntries - 1)) / kPageEntries;
+  return r.other_bytes + pages * (r.page_bytes + kPageEntries * kPositionBytes);
+}
+
+std::vector<int> LayerFloors(const CacheSpec& spec, int layers, int tokens) {
+  const int least = std::max(spec.min.value_or(DefaultMin(spec.schedule)),
+                             LeastEntries(spec));
+  std::vector<int> floors(layers, std::min(least, tokens));
+  const int full = static_cast<int>(spec.warmup * layers + 1e-9);
+  std::fill_n(floors.begin(), std::min(full, layers), tokens);
+  return floors;
+}
+
+Status MemoryTooSmall(const CacheSpec& spec, const BudgetRequest& r,
+                      int64_t least) {
+  constexpr int64_t kKib = 1024;
+  const int64_t rounded_up = (least + kKib - 1) / kKib * kKib;
+  return Status::DoesNotFit(fmt::format(
+      "memory={} is below the least that {} needs for {} tokens: memory={}",
+      FormatBytes(*spec.memory), spec.policy, r.tokens,
+      FormatBytes(rounded_up)));
+}
+
+Result<Budgets> ResolvePublishedPyramid(const CacheSpec& spec,
+                                        const BudgetRequest& r) {
+  const PublishedPyramid pyramid(spec, r);
+  Budgets budgets;
+  double mean = 0;
+  if (spec.keep) {
+    mean = pyramid.MeanForKeep(&budgets.warnings);
+  } else if (spec.tokens) {
+    PKV_ASSIGN_OR_RETURN(mean, pyramid.MeanForTokens());
+  } else {
+    PKV_ASSIGN_OR_RETURN(mean, pyramid.MeanForMemory());
+  }
+  budgets.entries = pyramid.At(mean);
+  return budgets;
+}
+
+}  // namespace pyramidkv

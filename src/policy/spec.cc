@@ -1,0 +1,210 @@
+#include "policy/spec.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "policy/registry.h"
+#include "policy/spec_keys.h"
+#include "policy/spec_values.h"
+
+namespace pyramidkv {
+namespace {
+
+struct Item {
+  const SpecKey* key;
+  std::string_view value;
+};
+
+// The keys of one spec, in the order of its text.
+class Items {
+ public:
+  Status Add(std::string_view text);
+  bool Has(std::string_view name) const;
+  const std::vector<Item>& all() const { return items_; }
+
+ private:
+  std::vector<Item> items_;
+};
+
+bool Items::Has(std::string_view name) const {
+  return std::any_of(items_.begin(), items_.end(),
+                     [name](const Item& i) { return i.key->name == name; });
+}
+
+Status Items::Add(std::string_view text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return Status::Usage(fmt::format(
+        "\"{}\" is not key=value; a spec is POLICY[,key=value]...", text));
+  }
+  const std::string_view name = text.substr(0, equals);
+  const SpecKey* key = FindSpecKey(name);
+  if (key == nullptr) {
+    std::vector<std::string_view> names;
+    for (const SpecKey& k : SpecKeys()) names.push_back(k.name);
+    return Status::Usage(fmt::format("unknown key \"{}\"{}; allowed: {}", name,
+                                     DidYouMean(name, names),
+                                     fmt::join(names, ", ")));
+  }
+  if (Has(name)) {
+    return Status::Usage(fmt::format("{} is given twice", name));
+  }
+  const bool is_half = name == "type_k" || name == "type_v";
+  if ((is_half && Has("type")) ||
+      (name == "type" && (Has("type_k") || Has("type_v")))) {
+    return Status::Usage(
+        "type is given twice: it sets type_k and type_v; allowed: type alone, "
+        "or type_k and type_v");
+  }
+  items_.push_back({key, text.substr(equals + 1)});
+  return Status();
+}
+
+const Preset& PresetOf(const CacheSpec& spec) {
+  const Preset* preset = FindPreset(spec.policy);
+  return preset != nullptr ? *preset : Presets().front();
+}
+
+// `recent` where the text does not give it.
+int DefaultRecent(const Preset& preset, const CacheSpec& spec) {
+  if (spec.select == SelectKind::kRecent) return 0;  // all is recent anyway
+  if (spec.select == SelectKind::kMixed) return kRecentHalf;
+  const bool was_half = preset.spec.recent == kRecentHalf;
+  if (preset.recent_follows_window || was_half) return spec.window;
+  return preset.spec.recent;
+}
+
+// Fills in what depends on other keys and was not given.
+void Derive(const Preset& preset, const Items& given, CacheSpec* spec) {
+  if (!spec->compresses) return;
+  if (!given.Has("recent")) spec->recent = DefaultRecent(preset, *spec);
+  if (!WhyUnused(KeyUse::kFloors, *spec).empty()) {
+    if (!given.Has("min")) spec->min.reset();
+    if (!given.Has("warmup")) spec->warmup = 0;
+  }
+  if (spec->schedule == ScheduleKind::kTable && !given.Has("table")) {
+    spec->table = StepsTable();
+  }
+}
+
+// The rules between keys that no single key can see.
+Status CheckTogether(const CacheSpec& s) {
+  if (!s.compresses) return Status();
+  if ((s.keep && s.tokens) || (s.keep && s.memory) || (s.tokens && s.memory)) {
+    return Status::Usage(
+        "two budgets are given; allowed: one of keep, tokens and memory");
+  }
+  if (s.heads == HeadSplit::kGlobal) {
+    if (s.schedule != ScheduleKind::kUniform) {
+      return Status::Usage(fmt::format(
+          "heads=global spreads one budget over all layers and does not use "
+          "schedule={}; allowed: schedule=uniform, or heads=equal",
+          FindSpecKey("schedule")->get(s)));
+    }
+    if (s.select != SelectKind::kTopk || s.recent == kRecentHalf) {
+      return Status::Usage(
+          "heads=global goes by score alone; allowed: select=topk with an "
+          "integer for recent, or heads=equal");
+    }
+  }
+  if (s.select == SelectKind::kMixed && s.recent != kRecentHalf) {
+    return Status::Usage(fmt::format(
+        "recent={} does not go with select=mixed, which keeps the newest half; "
+        "allowed: recent=half, or select=topk",
+        s.recent));
+  }
+  if (s.schedule == ScheduleKind::kCustom && s.budgets.empty()) {
+    return Status::Usage(
+        "schedule=custom needs budgets; allowed: budgets=N:N:... with one "
+        "integer for each layer");
+  }
+  const bool is_own_budget = s.schedule == ScheduleKind::kLinear ||
+                             s.schedule == ScheduleKind::kPower ||
+                             s.schedule == ScheduleKind::kTable ||
+                             s.schedule == ScheduleKind::kCustom;
+  if (!s.has_budget() && !is_own_budget) {
+    return Status::Usage(fmt::format(
+        "{} with schedule={} needs a budget; allowed: keep=SHARE (keep=0.3), "
+        "tokens=N or memory=BYTES",
+        s.policy, FindSpecKey("schedule")->get(s)));
+  }
+  return Status();
+}
+
+Result<const Preset*> FindPolicy(std::string_view name) {
+  if (const Preset* preset = FindPreset(name)) return preset;
+  std::vector<std::string_view> names;
+  for (const Preset& p : Presets()) names.push_back(p.name);
+  return Status::Usage(fmt::format("unknown policy \"{}\"{}; allowed: {}", name,
+                                   DidYouMean(name, names),
+                                   fmt::join(names, ", ")));
+}
+
+Result<CacheSpec> Parse(std::string_view text) {
+  const std::vector<std::string_view> parts = Split(text, ',');
+  PKV_ASSIGN_OR_RETURN(const Preset* preset, FindPolicy(parts[0]));
+  Items items;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    PKV_RETURN_IF_ERROR(items.Add(parts[i]));
+  }
+  CacheSpec spec = preset->spec;
+  for (const Item& item : items.all()) {
+    PKV_RETURN_IF_ERROR(item.key->set(item.key->name, item.value, &spec));
+  }
+  Derive(*preset, items, &spec);
+  // Between keys first: "heads=global does not use schedule=linear" says more
+  // than a complaint about `ratio`.
+  PKV_RETURN_IF_ERROR(CheckTogether(spec));
+  for (const Item& item : items.all()) {
+    const std::string why = WhyUnused(item.key->use, spec);
+    if (!why.empty()) {
+      return Status::Usage(fmt::format("{}: {}", item.key->name, why));
+    }
+  }
+  return spec;
+}
+
+// `type` stands for both halves where they are equal.
+bool IsShadowed(std::string_view name, const CacheSpec& spec) {
+  const bool same = spec.type_k == spec.type_v;
+  if (name == "type") return !same;
+  return same && (name == "type_k" || name == "type_v");
+}
+
+}  // namespace
+
+Result<CacheSpec> ParseCacheSpec(std::string_view text) {
+  Result<CacheSpec> spec = Parse(text);
+  if (spec.ok()) return spec;
+  return Status::Usage(
+      fmt::format("cache spec \"{}\": {}", text, spec.status().message()));
+}
+
+std::string FormatCacheSpec(const CacheSpec& spec) {
+  const Preset& preset = PresetOf(spec);
+  // What the other keys are derived from; these differ only from the preset.
+  CacheSpec derived = preset.spec;
+  derived.schedule = spec.schedule;
+  derived.mode = spec.mode;
+  derived.select = spec.select;
+  derived.heads = spec.heads;
+  derived.window = spec.window;
+  Derive(preset, Items(), &derived);
+
+  std::string text = spec.policy;
+  for (const SpecKey& key : SpecKeys()) {
+    const std::string value = key.get(spec);
+    const bool is_source = key.name == "schedule" || key.name == "mode" ||
+                           key.name == "select" || key.name == "heads" ||
+                           key.name == "window";
+    const CacheSpec& base = is_source ? preset.spec : derived;
+    if (value.empty() || value == key.get(base)) continue;
+    if (IsShadowed(key.name, spec)) continue;
+    text += fmt::format(",{}={}", key.name, value);
+  }
+  return text;
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,270 @@
+#include "policy/spec_keys.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <vector>
+
+#include "policy/spec_values.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kMaxInt = 1 << 30;  // leaves room for sums of a few of them
+
+template <typename E>
+struct Name {
+  std::string_view name;
+  E value;
+};
+
+constexpr Name<ScheduleKind> kSchedules[] = {
+    {"uniform", ScheduleKind::kUniform},
+    {"linear", ScheduleKind::kLinear},
+    {"power", ScheduleKind::kPower},
+    {"table", ScheduleKind::kTable},
+    {"arithmetic", ScheduleKind::kArithmetic},
+    {"custom", ScheduleKind::kCustom}};
+constexpr Name<PyramidMode> kModes[] = {{"exact", PyramidMode::kExact},
+                                        {"reference", PyramidMode::kReference},
+                                        {"kvpress", PyramidMode::kKvpress}};
+constexpr Name<SelectKind> kSelects[] = {{"mixed", SelectKind::kMixed},
+                                         {"topk", SelectKind::kTopk},
+                                         {"recent", SelectKind::kRecent}};
+constexpr Name<HeadSplit> kHeads[] = {{"equal", HeadSplit::kEqual},
+                                      {"global", HeadSplit::kGlobal}};
+constexpr Name<PoolKind> kPools[] = {{"avg", PoolKind::kAvg},
+                                     {"max", PoolKind::kMax}};
+constexpr Name<RowReduce> kReduces[] = {{"mean", RowReduce::kMean},
+                                        {"max", RowReduce::kMax}};
+constexpr Name<GroupReduce> kGroups[] = {{"mean", GroupReduce::kMean},
+                                         {"max", GroupReduce::kMax},
+                                         {"sum", GroupReduce::kSum}};
+constexpr Name<ValueNorm> kValueNorms[] = {{"off", ValueNorm::kOff},
+                                           {"v", ValueNorm::kV}};
+constexpr Name<Codec> kCodecs[] = {
+    {"f32", Codec::kF32}, {"f16", Codec::kF16}, {"bf16", Codec::kBf16}};
+
+// Values that a key may have while it has only one: accepted, not stored.
+constexpr std::string_view kEvict = "prefill";
+constexpr std::string_view kPrefill = "exact";
+constexpr std::string_view kRemainder = "drop";
+constexpr std::string_view kPositions = "original";
+
+template <auto kMember, const auto& kNames>
+Status SetName(std::string_view key, std::string_view value, CacheSpec* spec) {
+  std::vector<std::string_view> allowed;
+  for (const auto& n : kNames) {
+    if (n.name == value) {
+      spec->*kMember = n.value;
+      return Status();
+    }
+    allowed.push_back(n.name);
+  }
+  return BadValue(key, value, fmt::format("{}", fmt::join(allowed, ", ")));
+}
+
+template <auto kMember, const auto& kNames>
+std::string GetName(const CacheSpec& spec) {
+  for (const auto& n : kNames) {
+    if (n.value == spec.*kMember) return std::string(n.name);
+  }
+  return "";
+}
+
+template <const std::string_view& kOnly>
+Status SetOnly(std::string_view key, std::string_view value, CacheSpec*) {
+  if (value == kOnly) return Status();
+  return BadValue(key, value, kOnly);
+}
+
+std::string GetNothing(const CacheSpec&) { return ""; }
+
+template <auto kMember, int kLow, int kHigh = kMaxInt>
+Status SetInteger(std::string_view key, std::string_view value,
+                  CacheSpec* spec) {
+  const auto number = ParseInteger(value);
+  if (!number || *number < kLow || *number > kHigh) {
+    return BadValue(key, value,
+                    fmt::format("an integer from {} to {}", kLow, kHigh));
+  }
+  spec->*kMember = static_cast<int>(*number);
+  return Status();
+}
+
+template <auto kMember, int kLow, int kHigh>
+Status SetNumber(std::string_view key, std::string_view value,
+                 CacheSpec* spec) {
+  const auto number = ParseNumber(value);
+  if (!number || !(*number >= kLow) || !(*number <= kHigh)) {
+    return BadValue(key, value,
+                    fmt::format("a number from {} to {}", kLow, kHigh));
+  }
+  spec->*kMember = *number;
+  return Status();
+}
+
+template <auto kMember>
+std::string GetValue(const CacheSpec& spec) {
+  return fmt::format("{}", spec.*kMember);
+}
+
+template <auto kMember>
+std::string GetOptional(const CacheSpec& spec) {
+  return spec.*kMember ? fmt::format("{}", *(spec.*kMember)) : "";
+}
+
+// A number above 0: `keep` (its share of all entries) and `exponent`.
+template <auto kMember, int kHigh>
+Status SetPositive(std::string_view key, std::string_view value,
+                   CacheSpec* spec) {
+  const auto number = ParseNumber(value);
+  if (!number || !(*number > 0) || !(*number <= kHigh)) {
+    return BadValue(key, value,
+                    fmt::format("a number above 0, at most {}", kHigh));
+  }
+  spec->*kMember = *number;
+  return Status();
+}
+
+Status SetMemory(std::string_view key, std::string_view value,
+                 CacheSpec* spec) {
+  const auto bytes = ParseBytes(value);
+  if (!bytes || *bytes < 1) {
+    return BadValue(key, value,
+                    "bytes above 0, or a number with KiB, MiB or GiB");
+  }
+  spec->memory = bytes;
+  return Status();
+}
+
+std::string GetMemory(const CacheSpec& spec) {
+  return spec.memory ? FormatBytes(*spec.memory) : "";
+}
+
+Status SetTable(std::string_view key, std::string_view value, CacheSpec* spec) {
+  auto table = ParseTable(value);
+  if (!table) {
+    return BadValue(key, value,
+                    "steps, or DEPTH:SHARE/DEPTH:SHARE/... with rising depths "
+                    "and shares from 0 to 1 (0:1/0.5:0.6/1:0.15)");
+  }
+  spec->table = *std::move(table);
+  return Status();
+}
+
+std::string GetTable(const CacheSpec& s) { return FormatTable(s.table); }
+
+Status SetBudgets(std::string_view key, std::string_view value,
+                  CacheSpec* spec) {
+  auto budgets = ParseBudgets(value);
+  if (!budgets) {
+    return BadValue(key, value,
+                    "one integer above 0 for each layer, separated by ':' "
+                    "(512:400:300)");
+  }
+  spec->budgets = *std::move(budgets);
+  return Status();
+}
+
+std::string GetBudgets(const CacheSpec& s) { return FormatBudgets(s.budgets); }
+
+Status SetRecent(std::string_view key, std::string_view value,
+                 CacheSpec* spec) {
+  if (value == "half") {
+    spec->recent = kRecentHalf;
+    return Status();
+  }
+  if (SetInteger<&CacheSpec::recent, 0>(key, value, spec).ok()) {
+    return Status();
+  }
+  return BadValue(key, value,
+                  fmt::format("half, or an integer from 0 to {}", kMaxInt));
+}
+
+std::string GetRecent(const CacheSpec& s) {
+  return s.recent == kRecentHalf ? "half" : fmt::format("{}", s.recent);
+}
+
+Status SetKernel(std::string_view key, std::string_view value,
+                 CacheSpec* spec) {
+  constexpr int kMaxKernel = 1023;
+  const auto number = ParseInteger(value);
+  if (!number || *number < 1 || *number > kMaxKernel || *number % 2 == 0) {
+    return BadValue(key, value,
+                    fmt::format("an odd integer from 1 to {}", kMaxKernel));
+  }
+  spec->kernel = static_cast<int>(*number);
+  return Status();
+}
+
+Status SetType(std::string_view key, std::string_view value, CacheSpec* spec) {
+  PKV_RETURN_IF_ERROR((SetName<&CacheSpec::type_k, kCodecs>(key, value, spec)));
+  spec->type_v = spec->type_k;
+  return Status();
+}
+
+using S = CacheSpec;
+constexpr SpecKey kKeys[] = {
+    {"keep", KeyUse::kCompress, SetPositive<&S::keep, 1>,
+     GetOptional<&S::keep>},
+    {"tokens", KeyUse::kCompress, SetInteger<&S::tokens, 1>,
+     GetOptional<&S::tokens>},
+    {"memory", KeyUse::kCompress, SetMemory, GetMemory},
+    {"schedule", KeyUse::kCompress, SetName<&S::schedule, kSchedules>,
+     GetName<&S::schedule, kSchedules>},
+    {"ratio", KeyUse::kRatio, SetNumber<&S::ratio, 0, 1>, GetValue<&S::ratio>},
+    {"exponent", KeyUse::kExponent, SetPositive<&S::exponent, 100>,
+     GetValue<&S::exponent>},
+    {"beta", KeyUse::kArithmetic, SetNumber<&S::beta, 1, 1000000>,
+     GetValue<&S::beta>},
+    {"mode", KeyUse::kArithmetic, SetName<&S::mode, kModes>,
+     GetName<&S::mode, kModes>},
+    {"table", KeyUse::kTable, SetTable, GetTable},
+    {"budgets", KeyUse::kCustom, SetBudgets, GetBudgets},
+    {"min", KeyUse::kFloors, SetInteger<&S::min, 1>, GetOptional<&S::min>},
+    {"warmup", KeyUse::kFloors, SetNumber<&S::warmup, 0, 1>,
+     GetValue<&S::warmup>},
+    {"sinks", KeyUse::kCompress, SetInteger<&S::sinks, 0>, GetValue<&S::sinks>},
+    {"recent", KeyUse::kRecent, SetRecent, GetRecent},
+    {"window", KeyUse::kScores, SetInteger<&S::window, 1, 8192>,
+     GetValue<&S::window>},
+    {"kernel", KeyUse::kScores, SetKernel, GetValue<&S::kernel>},
+    {"pool", KeyUse::kScores, SetName<&S::pool, kPools>,
+     GetName<&S::pool, kPools>},
+    {"reduce", KeyUse::kScores, SetName<&S::reduce, kReduces>,
+     GetName<&S::reduce, kReduces>},
+    {"select", KeyUse::kCompress, SetName<&S::select, kSelects>,
+     GetName<&S::select, kSelects>},
+    {"heads", KeyUse::kCompress, SetName<&S::heads, kHeads>,
+     GetName<&S::heads, kHeads>},
+    {"floor", KeyUse::kGlobal, SetNumber<&S::floor, 0, 1>, GetValue<&S::floor>},
+    {"group", KeyUse::kScores, SetName<&S::group, kGroups>,
+     GetName<&S::group, kGroups>},
+    {"vnorm", KeyUse::kScores, SetName<&S::vnorm, kValueNorms>,
+     GetName<&S::vnorm, kValueNorms>},
+    {"evict", KeyUse::kCompress, SetOnly<kEvict>, GetNothing},
+    {"prefill", KeyUse::kAlways, SetOnly<kPrefill>, GetNothing},
+    {"remainder", KeyUse::kCompress, SetOnly<kRemainder>, GetNothing},
+    {"type", KeyUse::kAlways, SetType, GetName<&S::type_k, kCodecs>},
+    {"type_k", KeyUse::kAlways, SetName<&S::type_k, kCodecs>,
+     GetName<&S::type_k, kCodecs>},
+    {"type_v", KeyUse::kAlways, SetName<&S::type_v, kCodecs>,
+     GetName<&S::type_v, kCodecs>},
+    {"positions", KeyUse::kAlways, SetOnly<kPositions>, GetNothing},
+    {"sliding_window", KeyUse::kAlways, SetInteger<&S::sliding_window, 0>,
+     GetValue<&S::sliding_window>},
+};
+
+}  // namespace
+
+std::span<const SpecKey> SpecKeys() { return kKeys; }
+
+const SpecKey* FindSpecKey(std::string_view name) {
+  for (const SpecKey& key : kKeys) {
+    if (key.name == name) return &key;
+  }
+  return nullptr;
+}
+
+}  // namespace pyramidkv

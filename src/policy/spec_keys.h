@@ -1,0 +1,48 @@
+// The one table of the cache spec's keys: how each is read, printed, and when
+// a spec uses it. Parsing, printing and messages walk it.
+
+#ifndef PYRAMIDKV_POLICY_SPEC_KEYS_H_
+#define PYRAMIDKV_POLICY_SPEC_KEYS_H_
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "policy/spec.h"
+#include "pyramidkv/status.h"
+
+namespace pyramidkv {
+
+// What must hold for a key to have an effect.
+enum class KeyUse {
+  kAlways,
+  kCompress,    // the policy drops entries
+  kRatio,       // schedule=linear or power
+  kExponent,    // schedule=power
+  kArithmetic,  // schedule=arithmetic
+  kTable,       // schedule=table
+  kCustom,      // schedule=custom
+  kFloors,      // schedules that apply `min` and `warmup`
+  kGlobal,      // heads=global
+  kRecent,      // every select but recent, which keeps recent entries anyway
+  kScores,      // entries are ranked by the window's attention
+};
+
+struct SpecKey {
+  std::string_view name;
+  KeyUse use;
+  Status (*set)(std::string_view key, std::string_view value, CacheSpec* spec);
+  // Empty where the spec holds no value, and for keys with one legal value.
+  std::string (*get)(const CacheSpec& spec);
+};
+
+std::span<const SpecKey> SpecKeys();  // in the order of canonical specs
+
+const SpecKey* FindSpecKey(std::string_view name);  // null if unknown
+
+// Why the spec makes no use of such a key; empty if it does.
+std::string WhyUnused(KeyUse use, const CacheSpec& spec);
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_POLICY_SPEC_KEYS_H_
