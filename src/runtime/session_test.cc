@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/testing/tiny_engine.h"
 
@@ -65,8 +66,7 @@ TEST_F(SessionTest, KeepIsMetExactly) {
         ASSERT_TRUE(session->Read(RandomTokens(length, 320, 1), {}).ok());
         const KvReport report = session->Report();
         if (!report.warnings.empty()) continue;  // clamped, and says so
-        EXPECT_EQ(report.entries_kept,
-                  static_cast<int64_t>(keep * 4 * 2 * length + 0.5))
+        EXPECT_EQ(report.entries_kept, std::lround(keep * 4 * 2 * length))
             << policy << " keep " << keep << " of " << length;
       }
     }

@@ -1,0 +1,236 @@
+// Times of single kernels in the shapes of SmolLM2-135M, next to what bounds
+// them: FLOP/s where arithmetic does, bytes/s where memory does. Random data;
+// one thread unless an argument says otherwise.
+
+#include <benchmark/benchmark.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
+#include "ggml-cpu.h"
+#include "ggml.h"
+#include "kernels/attention_decode.h"
+#include "kernels/attention_prefill.h"
+#include "kernels/elementwise.h"
+#include "kernels/matmul_prompt.h"
+#include "kernels/matmul_rows.h"
+#include "kernels/window_scores.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kHeadDim = 64;
+constexpr int kKvHeads = 3;
+constexpr int kGroup = 3;  // query heads of a KV head
+constexpr int kEmbedding = 576;
+constexpr int kFeedForward = 1536;
+constexpr int kVocabulary = 49152;
+constexpr float kScale = 0.125f;
+
+std::vector<float> RandomFloats(size_t n) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  std::vector<float> values(n);
+  std::generate(values.begin(), values.end(), [&] { return uniform(random); });
+  return values;
+}
+
+void SetFlops(benchmark::State& state, double flops) {
+  state.counters["FLOP/s"] =
+      benchmark::Counter(flops, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void SetBytes(benchmark::State& state, double bytes) {
+  state.counters["bytes/s"] =
+      benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+// The last tile of a prompt of `entries` tokens.
+PrefillTile LastTile(int entries, const float* q, float* out) {
+  PrefillTile tile;
+  tile.rows = kQueryTile;
+  tile.group = kGroup;
+  tile.head_dim = kHeadDim;
+  tile.scale = kScale;
+  tile.q = q;
+  tile.out = out;
+  tile.q_stride = tile.out_stride = kGroup * kHeadDim;
+  for (int i = 0; i < kQueryTile; ++i) {
+    tile.end[i] = entries - kQueryTile + i + 1;
+  }
+  return tile;
+}
+
+double PrefillFlops(int entries) {
+  return 4.0 * kHeadDim * kGroup * kQueryTile * entries;
+}
+
+void PrefillAttentionF32(benchmark::State& state) {
+  const int entries = static_cast<int>(state.range(0));
+  const auto k = RandomFloats(size_t(entries) * kHeadDim);
+  const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
+  std::vector<float> out(q.size());
+  const PrefillTile tile = LastTile(entries, q.data(), out.data());
+  PrefillScratch scratch;
+  scratch.Resize(kGroup, kHeadDim);
+  for (auto _ : state) AttendPrefill(tile, k.data(), k.data(), &scratch);
+  SetFlops(state, PrefillFlops(entries));
+}
+BENCHMARK(PrefillAttentionF32)->Arg(2048)->Arg(8192);
+
+void PrefillAttentionBf16(benchmark::State& state) {
+  if (!HasNativeBf16()) return state.SkipWithError("no AVX-512 BF16");
+  const int entries = static_cast<int>(state.range(0));
+  const auto values = RandomFloats(size_t(entries) * kHeadDim);
+  std::vector<uint16_t> k(values.size());
+  ToBf16(values.data(), values.size(), k.data());
+  const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
+  std::vector<float> out(q.size());
+  const PrefillTile tile = LastTile(entries, q.data(), out.data());
+  PrefillScratch scratch;
+  scratch.Resize(kGroup, kHeadDim);
+  for (auto _ : state) AttendPrefillBf16(tile, k.data(), k.data(), &scratch);
+  SetFlops(state, PrefillFlops(entries));
+}
+BENCHMARK(PrefillAttentionBf16)->Arg(2048)->Arg(8192);
+
+// One KV head in pages that all hold the same entries.
+struct PagedHead {
+  PagedHead(const PageFormat& format, int entries)
+      : memory(format.page_bytes() * (entries / kPageEntries)) {
+    const auto k = RandomFloats(kHeadDim);
+    for (int i = 0; i < entries; ++i) {
+      std::byte* page =
+          memory.data() + format.page_bytes() * (i / kPageEntries);
+      if (i % kPageEntries == 0) pages.push_back(page);
+      StoreEntry(format, page, i % kPageEntries, k.data(), k.data());
+    }
+  }
+  AlignedBuffer<std::byte> memory;
+  std::vector<const std::byte*> pages;
+};
+
+void DecodeAttention(benchmark::State& state, Codec codec) {
+  const int entries = static_cast<int>(state.range(0));
+  const PageFormat format = {kHeadDim, codec, codec};
+  const PagedHead stored(format, entries);
+  const auto q = RandomFloats(kGroup * kHeadDim);
+  DecodeHead head;
+  head.format = format;
+  head.pages = stored.pages.data();
+  head.end = entries;
+  head.group = kGroup;
+  head.scale = kScale;
+  head.q = q.data();
+  const size_t part_floats = DecodePartFloats(kGroup, kHeadDim);
+  std::vector<float> results(part_floats * head.parts());
+  std::vector<float> out(q.size());
+  AlignedBuffer<float> scratch;
+  for (auto _ : state) {
+    for (int part = 0; part < head.parts(); ++part) {
+      AttendDecodePart(head, part, &scratch, &results[part * part_floats]);
+    }
+    MergeDecodeParts(results.data(), head.parts(), kGroup, kHeadDim,
+                     out.data());
+  }
+  SetBytes(state, double(stored.memory.size()));
+}
+// In the second-level cache, and in memory.
+BENCHMARK_CAPTURE(DecodeAttention, f32, Codec::kF32)->Arg(2048)->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, f16, Codec::kF16)->Arg(2048)->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, bf16, Codec::kBf16)->Arg(2048)->Arg(1 << 18);
+
+void WindowScoring(benchmark::State& state) {
+  const int entries = static_cast<int>(state.range(0));
+  const int rows = 32;
+  const auto keys = RandomFloats(size_t(entries) * kHeadDim);
+  const auto q = RandomFloats(size_t(rows) * kKvHeads * kGroup * kHeadDim);
+  std::vector<float> score(size_t(kKvHeads) * entries);
+  std::vector<float> mass(score.size());
+  const int n[kKvHeads] = {entries, entries, entries};
+  const float* k[kKvHeads] = {keys.data(), keys.data(), keys.data()};
+  float* scores[kKvHeads];
+  float* masses[kKvHeads];
+  for (int h = 0; h < kKvHeads; ++h) {
+    scores[h] = &score[size_t(h) * entries];
+    masses[h] = &mass[size_t(h) * entries];
+  }
+  WindowScoresArgs args;
+  args.kv_heads = kKvHeads;
+  args.group = kGroup;
+  args.head_dim = kHeadDim;
+  args.n = n;
+  args.rows = rows;
+  args.scale = kScale;
+  args.q = q.data();
+  args.k = k;
+  ThreadPool pool(1);
+  for (auto _ : state) WindowScores(args, &pool, scores, masses);
+  SetFlops(state, 2.0 * kHeadDim * kGroup * kKvHeads * rows * entries);
+}
+BENCHMARK(WindowScoring)->Arg(2048)->Arg(8192)->Unit(benchmark::kMicrosecond);
+
+// A Q4_1 matrix with random contents.
+struct Weights {
+  Weights(int rows, int cols) {
+    ggml_cpu_init();
+    const size_t row_bytes = ggml_row_size(GGML_TYPE_Q4_1, cols);
+    data.resize(row_bytes * rows);
+    const auto values = RandomFloats(size_t(rows) * cols);
+    ggml_quantize_chunk(GGML_TYPE_Q4_1, values.data(), data.data(), 0, rows,
+                        cols, nullptr);
+    matrix = {data.data(), GGML_TYPE_Q4_1, rows, cols, row_bytes};
+  }
+  std::vector<std::byte> data;
+  WeightMatrix matrix;
+};
+
+void PromptProduct(benchmark::State& state, bool bf16) {
+  omp_set_num_threads(1);
+  const Weights weights(kFeedForward, kEmbedding);
+  PromptMatMul matmul(1, bf16);
+  PackedMatrix packed;
+  matmul.Prepare(weights.matrix, &packed);
+  for (int panel = 0; panel < packed.panel_count(); ++panel) {
+    matmul.Pack(weights.matrix, panel, 0, &packed);
+  }
+  const auto x = RandomFloats(kPromptTile * kEmbedding);
+  std::vector<float> y(kPromptTile * kFeedForward);
+  for (auto _ : state) {
+    matmul.SetInput(x.data(), kEmbedding, 0);
+    matmul.Multiply(packed, y.data(), 0);
+  }
+  SetFlops(state, 2.0 * kPromptTile * kEmbedding * kFeedForward);
+}
+BENCHMARK_CAPTURE(PromptProduct, f32, false)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(PromptProduct, bf16, true)->Unit(benchmark::kMicrosecond);
+
+// Arguments: rows of the batch, threads. Bytes are the weights', read once.
+void RowProduct(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(0));
+  const Weights weights(kVocabulary, kEmbedding);
+  ThreadPool pool(static_cast<int>(state.range(1)));
+  const auto x = RandomFloats(size_t(rows) * kEmbedding);
+  RowsInput input;
+  std::vector<float> y(size_t(rows) * kVocabulary);
+  const RowsProduct product = {&weights.matrix, &input, nullptr, y.data(),
+                               size_t{kVocabulary}};
+  for (auto _ : state) {
+    input.Set(x.data(), rows, kEmbedding, false);
+    input.PrepareFor(weights.matrix.type);
+    MultiplyRows({&product, 1}, &pool);
+  }
+  SetBytes(state, double(weights.data.size()));
+  SetFlops(state, 2.0 * rows * kEmbedding * kVocabulary);
+}
+BENCHMARK(RowProduct)
+    ->ArgsProduct({{1, 4, 16}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace pyramidkv

@@ -1,0 +1,136 @@
+"""Runs of pyramidkv and of llama.cpp as whole processes.
+
+Each returns a dict: ttft_ms, tpot_ms, prefill_tokens_per_s, tokens,
+peak_rss_bytes and rss_before_load_bytes (VmHWM at the end, and of the same
+process just before it loads the model), noise (below).
+"""
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = ROOT / "build/release/bin/pyramidkv"
+MODEL = ROOT / "models/default.gguf"
+
+
+def _busy_seconds():
+    """Processor time of the whole machine: not idle, not waiting for I/O."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields)
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _our_seconds():
+    """Processor time of this process and of the children it waited for."""
+    usages = map(
+        resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class Noise:
+    """The share of all processors that other programs took since then."""
+
+    def __init__(self):
+        self._start = time.monotonic(), _busy_seconds(), _our_seconds()
+
+    def share(self):
+        start, busy, ours = self._start
+        wall = (time.monotonic() - start) * os.cpu_count()
+        others = (_busy_seconds() - busy) - (_our_seconds() - ours)
+        return max(others / wall, 0.0)
+
+
+def wait_until_quiet(limit, patience, interval=2.0):
+    """Waits until others take at most `limit`, or for `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        noise = Noise()
+        time.sleep(interval)
+        if noise.share() <= limit:
+            return
+
+
+def _open_when_read(path, process):
+    """Opens a FIFO for writing once `process` has opened it for reading."""
+    while process.poll() is None:
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads it yet
+                raise
+            time.sleep(0.001)
+        else:
+            os.set_blocking(fd, True)
+            return os.fdopen(fd, "w")
+    raise SystemExit(f"pyramidkv ended early with {process.returncode}")
+
+
+def _peak_rss_bytes(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
+    """The prompt comes through a FIFO, which the command reads before it
+    loads the model: while it waits there, its memory before loading is read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = Path(folder, "ids")
+        os.mkfifo(fifo)
+        command = [
+            BINARY, "run", "--json", "--ignore-eos", "-m", model,
+            "--kv", spec, "-n", str(predict), "-t", str(threads),
+            "--temp", "0", "--prompt-tokens", fifo,
+        ]  # fmt: skip
+        if logits:
+            command += ["--logits", logits]
+        noise = Noise()
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True
+        )
+        with _open_when_read(fifo, process) as pipe:
+            before = _peak_rss_bytes(process.pid)
+            json.dump(ids, pipe)
+        output, _ = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"pyramidkv run failed with {process.returncode}")
+    document = json.loads(output)
+    timings, kv = document["timings"], document["kv"]
+    return {
+        "ttft_ms": timings["ttft_ms"],
+        "tpot_ms": timings["tpot_ms"],
+        "prefill_tokens_per_s": 1000 * len(ids) / timings["ttft_ms"],
+        "tokens": document["tokens"],
+        "peak_rss_bytes": document["peak_rss_bytes"],
+        "rss_before_load_bytes": before,
+        "kv_bytes": kv["bytes"],
+        "kv_bytes_full": kv["bytes_full"],
+        "noise": noise.share(),
+    }
+
+
+def llama_cpp(ids, predict, threads, model=MODEL, logits=None):
+    with tempfile.TemporaryDirectory() as folder:
+        prompt = Path(folder, "ids")
+        prompt.write_text(json.dumps(ids))
+        command = [
+            sys.executable, Path(__file__).with_name("llama_cpp_row.py"),
+            prompt, "-m", model, "-n", str(predict), "-t", str(threads),
+        ]  # fmt: skip
+        if logits:
+            command += ["--logits", logits]
+        noise = Noise()
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if run.returncode != 0:
+        raise SystemExit(f"llama_cpp_row.py failed with {run.returncode}")
+    return json.loads(run.stdout) | {"noise": noise.share()}

@@ -1,0 +1,49 @@
+"""The built command as the tests call it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+BINARY = os.environ.get("PYRAMIDKV_BINARY",
+                        str(ROOT / "build" / "release" / "bin" / "pyramidkv"))
+MODEL = os.environ.get("PYRAMIDKV_MODEL",
+                       str(ROOT / "models" / "default.gguf"))
+VOCABULARY = 49152
+LAYERS, KV_HEADS, HEAD_DIM = 30, 3, 64
+BYTES_PER_TOKEN_F16 = 2 * LAYERS * KV_HEADS * HEAD_DIM * 2
+
+
+def environment(**extra):
+    """Ours without what a developer's shell may set for the command."""
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith("PYRAMIDKV_")}
+    return env | {"PYRAMIDKV_MODEL": MODEL} | extra
+
+
+def call(*args, stdin="", **options):
+    """Runs the command; never raises for its exit code."""
+    if isinstance(stdin, str):
+        options["input"] = stdin
+    else:
+        options["stdin"] = stdin
+    options.setdefault("stdout", subprocess.PIPE)
+    return subprocess.run(
+        [BINARY, *map(str, args)], stderr=subprocess.PIPE, text=True,
+        timeout=300, env=environment(), **options)
+
+
+def call_json(*args, **options):
+    """The document of a command that has to succeed."""
+    done = call(*args, "--json", **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, "one document on one line"
+    return json.loads(done.stdout)
+
+
+def write_ids(path, ids):
+    """A file of token ids for --prompt-tokens and --force-tokens."""
+    path.write_text(json.dumps([int(i) for i in ids]))
+    return path
