@@ -1,6 +1,7 @@
 """Fixtures of all Python tests."""
 
 import json
+import random
 
 import pytest
 
@@ -17,3 +18,11 @@ def real_512():
 def ids_512(real_512, tmp_path_factory):
     path = tmp_path_factory.mktemp("ids") / "ids_512.json"
     return cli.write_ids(path, real_512["ids"])
+
+
+@pytest.fixture(scope="session")
+def long_ids(tmp_path_factory):
+    """A prompt of 8,000 tokens; which ones makes no difference to its cost."""
+    pick = random.Random(0)
+    ids = [pick.randrange(100, cli.VOCABULARY) for _ in range(8000)]
+    return cli.write_ids(tmp_path_factory.mktemp("ids") / "long.json", ids)
