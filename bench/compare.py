@@ -27,6 +27,7 @@ from peers import processes
 
 PEER = "llama.cpp, f16 cache"
 SPECS = ("full", "pyramidkv,keep=0.3")
+TIMES = ("ttft_ms", "tpot_ms", "prefill_tokens_per_s", "processor_s")
 PARITY_TOKENS = 16
 TIE = 0.3  # logits: candidates so close may come out in either order
 NOISE_LIMIT = 0.05  # of all processors, for others
@@ -96,7 +97,7 @@ def summarise(runs):
     rows = {}
     for (length, name), row_runs in runs.items():
         row = {"name": name, "prompt_tokens": length, "runs": len(row_runs)}
-        for key in ("ttft_ms", "tpot_ms", "prefill_tokens_per_s"):
+        for key in TIMES:
             values = [run[key] for run in row_runs]
             row[key] = statistics.median(values)
             row[f"{key}_spread"] = max(values) - min(values)
@@ -141,9 +142,9 @@ def verdicts(rows, args):
 
 def table(rows):
     lines = [
-        "| tokens | cache | TTFT s | prefill t/s | TPOT ms | KV MiB "
-        "| memory MiB | prefill x | decode x | memory x |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| tokens | cache | TTFT s | prefill t/s | TPOT ms | CPU s "
+        "| KV MiB | memory MiB | prefill x | decode x | memory x |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         kv = f"{row['kv_bytes'] / 2**20:.1f}" if "kv_bytes" in row else ""
@@ -153,6 +154,7 @@ def table(rows):
             f"+- {row['ttft_ms_spread'] / 2000:.2f} "
             f"| {row['prefill_tokens_per_s']:.0f} "
             f"| {row['tpot_ms']:.1f} +- {row['tpot_ms_spread'] / 2:.1f} "
+            f"| {row['processor_s']:.1f} "
             f"| {kv} | {row['memory_bytes'] / 2**20:.0f} "
             f"| {row['prefill_ratio']:.2f} | {row['decode_ratio']:.2f} "
             f"| {row['memory_ratio']:.2f} |"

@@ -2,7 +2,8 @@
 
 Each returns a dict: ttft_ms, tpot_ms, prefill_tokens_per_s, tokens,
 peak_rss_bytes and rss_before_load_bytes (VmHWM at the end, and of the same
-process just before it loads the model), noise (below).
+process just before it loads the model), processor_s (of the whole process)
+and noise (the share of all processors that other programs took meanwhile).
 """
 
 import errno
@@ -36,26 +37,30 @@ def _our_seconds():
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-class Noise:
-    """The share of all processors that other programs took since then."""
+class Usage:
+    """Of processors, since the object was made."""
 
     def __init__(self):
         self._start = time.monotonic(), _busy_seconds(), _our_seconds()
 
-    def share(self):
+    def report(self):
         start, busy, ours = self._start
-        wall = (time.monotonic() - start) * os.cpu_count()
-        others = (_busy_seconds() - busy) - (_our_seconds() - ours)
-        return max(others / wall, 0.0)
+        available = (time.monotonic() - start) * os.cpu_count()
+        seconds = _our_seconds() - ours
+        others = _busy_seconds() - busy - seconds
+        return {
+            "processor_s": seconds,
+            "noise": max(others / available, 0.0),
+        }
 
 
 def wait_until_quiet(limit, patience, interval=2.0):
     """Waits until others take at most `limit`, or for `patience` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        noise = Noise()
+        usage = Usage()
         time.sleep(interval)
-        if noise.share() <= limit:
+        if usage.report()["noise"] <= limit:
             return
 
 
@@ -94,7 +99,7 @@ def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
         ]  # fmt: skip
         if logits:
             command += ["--logits", logits]
-        noise = Noise()
+        usage = Usage()
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True
         )
@@ -115,8 +120,7 @@ def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
         "rss_before_load_bytes": before,
         "kv_bytes": kv["bytes"],
         "kv_bytes_full": kv["bytes_full"],
-        "noise": noise.share(),
-    }
+    } | usage.report()
 
 
 def llama_cpp(ids, predict, threads, model=MODEL, logits=None):
@@ -129,8 +133,8 @@ def llama_cpp(ids, predict, threads, model=MODEL, logits=None):
         ]  # fmt: skip
         if logits:
             command += ["--logits", logits]
-        noise = Noise()
+        usage = Usage()
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
         raise SystemExit(f"llama_cpp_row.py failed with {run.returncode}")
-    return json.loads(run.stdout) | {"noise": noise.share()}
+    return json.loads(run.stdout) | usage.report()

@@ -30,7 +30,7 @@ class Peer:
     def __init__(self, path, context_size):
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
-        self.model = llama_cpp.llama_load_model_from_file(
+        self.model = llama_cpp.llama_model_load_from_file(
             path.encode(), params)
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
