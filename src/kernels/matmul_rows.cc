@@ -1,6 +1,7 @@
 #include "kernels/matmul_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "ggml-cpu.h"
@@ -14,6 +15,30 @@ constexpr int kChunk = 32;  // weight rows of one work item
 
 const ggml_type_traits_cpu* CpuTraits(int type) {
   return ggml_get_type_traits_cpu(static_cast<ggml_type>(type));
+}
+
+// x -= what `block` holds of it, for ggml's 8-bit activation blocks: a scale
+// in front (f16, f32 in Q8_K), then, behind `gap` bytes, the values.
+void Subtract(int dot_type, const std::byte* block, int cols, float* x) {
+  const bool wide = dot_type == GGML_TYPE_Q8_K;
+  const int size =
+      static_cast<int>(ggml_blck_size(static_cast<ggml_type>(dot_type)));
+  const size_t bytes = ggml_type_size(static_cast<ggml_type>(dot_type));
+  const size_t values = wide || dot_type == GGML_TYPE_Q8_1 ? 4 : 2;
+  for (int first = 0; first < cols; first += size, block += bytes) {
+    float scale;
+    if (wide) {
+      std::memcpy(&scale, block, sizeof(scale));
+    } else {
+      ggml_fp16_t half;
+      std::memcpy(&half, block, sizeof(half));
+      scale = ggml_fp16_to_fp32(half);
+    }
+    const auto* q = reinterpret_cast<const int8_t*>(block + values);
+    for (int i = 0; i < size; ++i) {
+      x[first + i] -= scale * static_cast<float>(q[i]);
+    }
+  }
 }
 
 void ExactChunk(const RowsProduct& p, int first, int count) {
@@ -33,10 +58,17 @@ void ExactChunk(const RowsProduct& p, int first, int count) {
 void QuantizedChunk(const RowsProduct& p, int first, int count) {
   const WeightMatrix& w = *p.w;
   const ggml_type_traits_cpu* traits = CpuTraits(w.type);
+  const int planes = RowsInput::Planes(traits->vec_dot_type);
   for (int j = first; j < first + count; ++j) {
     for (int r = 0; r < p.x->rows(); ++r) {
-      traits->vec_dot(w.cols, p.y + r * p.y_stride + j, 0, w.row(j), 0,
-                      p.x->quantized(traits->vec_dot_type, r), 0, 1);
+      float sum = 0;
+      for (int plane = 0; plane < planes; ++plane) {
+        float part;
+        traits->vec_dot(w.cols, &part, 0, w.row(j), 0,
+                        p.x->quantized(traits->vec_dot_type, r, plane), 0, 1);
+        sum += part;
+      }
+      p.y[r * p.y_stride + j] = sum;
     }
   }
 }
@@ -56,6 +88,13 @@ void RunChunk(const RowsProduct& p, int chunk) {
 }
 
 }  // namespace
+
+int RowsInput::Planes(int dot_type) {
+  return dot_type == GGML_TYPE_Q8_0 || dot_type == GGML_TYPE_Q8_1 ||
+                 dot_type == GGML_TYPE_Q8_K
+             ? 2
+             : 1;
+}
 
 void RowsInput::Set(const float* x, int rows, int cols, bool exact) {
   DCHECK(rows <= kMaxRows);
@@ -80,7 +119,9 @@ void RowsInput::PrepareFor(int weight_type) {
   }
   if (form->valid) return;
   form->row_bytes = ggml_row_size(static_cast<ggml_type>(dot_type), cols_);
-  form->data.Resize(form->row_bytes * rows_);
+  const int planes = Planes(dot_type);
+  const size_t plane_bytes = form->row_bytes * kMaxRows;
+  form->data.Resize(plane_bytes * planes);
   for (int r = 0; r < rows_; ++r) {
     const float* row = x_ + size_t(r) * cols_;
     std::byte* to = form->data.data() + r * form->row_bytes;
@@ -88,15 +129,20 @@ void RowsInput::PrepareFor(int weight_type) {
       std::copy(row, row + cols_, reinterpret_cast<float*>(to));
     } else {
       CpuTraits(dot_type)->from_float(row, to, cols_);
+      if (planes == 1) continue;
+      rest_.Resize(cols_);
+      std::copy(row, row + cols_, rest_.data());
+      Subtract(dot_type, to, cols_, rest_.data());
+      CpuTraits(dot_type)->from_float(rest_.data(), to + plane_bytes, cols_);
     }
   }
   form->valid = true;
 }
 
-const std::byte* RowsInput::quantized(int dot_type, int row) const {
+const std::byte* RowsInput::quantized(int dot_type, int row, int plane) const {
   for (const Form& form : forms_) {
     if (form.dot_type == dot_type) {
-      return form.data.data() + row * form.row_bytes;
+      return form.data.data() + (plane * kMaxRows + row) * form.row_bytes;
     }
   }
   return nullptr;

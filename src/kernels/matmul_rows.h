@@ -2,6 +2,10 @@
 // quantised rows straight from the mapped file, ggml's `vec_dot` for every
 // weight type. A batch reads the weights once; a row's result does not depend
 // on the other rows.
+//
+// Activations are quantised twice where the dot product wants 8 bits: the
+// second plane is what the first one lost. One plane alone adds as much noise
+// as llama.cpp has, and the two together part from it too often.
 
 #ifndef PYRAMIDKV_KERNELS_MATMUL_ROWS_H_
 #define PYRAMIDKV_KERNELS_MATMUL_ROWS_H_
@@ -31,13 +35,15 @@ class RowsInput {
   int cols() const { return cols_; }
   bool exact() const { return exact_; }
   // REQUIRES: PrepareFor(a type with this dot-product type).
-  const std::byte* quantized(int dot_type, int row) const;
+  const std::byte* quantized(int dot_type, int row, int plane) const;
+  // Planes whose dot products add up to the whole: 1 or 2.
+  static int Planes(int dot_type);
 
  private:
   struct Form {
     int dot_type = -1;
     size_t row_bytes = 0;
-    AlignedBuffer<std::byte> data;
+    AlignedBuffer<std::byte> data;  // [planes, rows]
     bool valid = false;
   };
   const float* x_ = nullptr;
@@ -45,6 +51,7 @@ class RowsInput {
   int cols_ = 0;
   bool exact_ = false;
   std::vector<Form> forms_;
+  AlignedBuffer<float> rest_;  // what a row's first plane lost
 };
 
 // y [rows, w.rows] = x * transpose(w) + bias, rows of y y_stride apart.

@@ -55,8 +55,10 @@ TEST(MatMulRows, MatchesOracleForEveryType) {
       const auto want =
           reference::MatMul(x.data(), w.values.data(), rows, n, k);
       ExpectNear(Multiply(w.matrix, x, rows, true, 1), want, 1e-4f);
-      // 8 bits per activation block.
-      ExpectNear(Multiply(w.matrix, x, rows, false, 2), want, 0.12f);
+      // Two planes of 8 bits per activation block; plain halves elsewhere.
+      const float tolerance =
+          type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 ? 0.12f : 6e-3f;
+      ExpectNear(Multiply(w.matrix, x, rows, false, 2), want, tolerance);
     }
   }
 }

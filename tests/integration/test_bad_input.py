@@ -188,7 +188,7 @@ def interrupt_prefill(ids):
 
 
 def test_interrupt_in_prefill(long_ids):
-    """At once, that is within 200 ms; the best of three, for a busy machine."""
+    """Within 200 ms: the best of three, since the machine may be busy."""
     best = float("inf")
     for _ in range(3):
         code, seconds, message = interrupt_prefill(long_ids)

@@ -5,12 +5,12 @@ weights end with the question that was asked:
 
     llama_reference.py MODEL tokenize < JSON list of texts > JSON list of ids
     llama_reference.py MODEL logits FIRST OUT < JSON list of ids
-    llama_reference.py MODEL greedy COUNT OUT_PREFIX < JSON list of prompts' ids
+    llama_reference.py MODEL greedy COUNT PREFIX < JSON list of prompts' ids
 
 `logits` writes the logits after each id from index FIRST on, `greedy` those
-that each generated token was chosen from (one file for each prompt): rows of
-f32. The context has llama.cpp's defaults: an f16 cache and flash attention
-where it has it.
+that each generated token was chosen from (a file PREFIXi for prompt i): rows
+of f32. The context has llama.cpp's defaults: an f16 cache and flash
+attention where it has it.
 """
 
 import ctypes
