@@ -90,7 +90,7 @@ def table(head, rows):
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def verdict(right, asked, shares):
+def verdict(right, asked, share, mass):
     """Two sentences: where compression cost answers, and how sure that is."""
     full = right["full"]
     lost = [spec for spec in SPECS if right[spec] < full]
@@ -100,17 +100,11 @@ def verdict(right, asked, shares):
         items = ", ".join(f"{spec} ({right[spec]} right)" for spec in lost)
         first += f"; compression cost answers with {items}"
     if held:
-        items = ", ".join(f"{spec} ({shares[spec]})" for spec in held)
-        first += f"; it cost none with {items} of the bytes"
-    if not lost:
-        second = (
-            f"That no answer was lost is weak evidence with {asked} questions"
-        )
-    else:
-        second = (
-            f"{asked} questions show large losses and miss small ones, and "
-            "retained mass does not predict them"
-        )
+        items = ", ".join(f"{spec} ({share[spec]} of the bytes)" for spec in held)
+        first += f"; it cost none with {items}"
+    second = f"{asked} questions tell large losses only"
+    if lost and held and min(map(mass.get, held)) < max(map(mass.get, lost)):
+        second += ", and retained mass does not rank the caches as answers do"
     return f"{first}.\n{second}: bench/passkey.py asks 40."
 
 
@@ -146,8 +140,9 @@ def main():
         + ["--kv", DRAWN],
         check=True,
     )
-    shares = {spec: cells[spec][1] for spec in SPECS}
-    print("\n" + verdict(right, QUESTIONS, shares))
+    share = {spec: cells[spec][1] for spec in SPECS}
+    mass = {spec: float(cells[spec][2]) for spec in SPECS}
+    print("\n" + verdict(right, QUESTIONS, share, mass))
 
 
 if __name__ == "__main__":

@@ -44,114 +44,144 @@ void FillLogprobs(std::span<const float> logits, int top,
   }
 }
 
-// One answer in the making.
-struct Answer {
-  const GenerateOptions& options;
-  const Tokenizer& tokenizer;
-  TextStream stream;
-  Generation result;
-
-  // False: the caller's sink failed.
-  bool ShowLogits(std::span<const float> logits) const {
-    return !options.on_logits || options.on_logits(logits);
-  }
-  void Show(const std::string& text) const {
-    if (!text.empty() && options.on_text) options.on_text(text);
-  }
-  void Add(int id, std::span<const float> logits) {
-    GeneratedToken token;
-    token.id = id;
-    if (options.logprobs >= 0) {
-      FillLogprobs(logits, options.logprobs, &token);
-    }
-    result.tokens.push_back(std::move(token));
-    Show(stream.Push(tokenizer.Piece(id, /*special=*/false)));
-  }
-};
-
 Status SinkFailed() { return Status::Runtime("writing the logits failed"); }
 
 }  // namespace
+
+// One answer in the making.
+class SessionImpl::Answer {
+ public:
+  Answer(const GenerateOptions& options, const Tokenizer& tokenizer)
+      : options_(options), tokenizer_(tokenizer), stream_(options.stop) {}
+
+  const std::vector<GeneratedToken>& tokens() const { return result_.tokens; }
+  bool ended() const { return !result_.finish_reason.empty(); }
+  void End(std::string_view reason) { result_.finish_reason = reason; }
+
+  bool Cancelled() {
+    const bool cancelled =
+        options_.cancel != nullptr && options_.cancel->load();
+    if (cancelled) End("cancelled");
+    return cancelled;
+  }
+
+  // False: the caller's sink failed.
+  bool ShowLogits(std::span<const float> logits) const {
+    return !options_.on_logits || options_.on_logits(logits);
+  }
+
+  // `logits`: what the token was chosen from.
+  void Add(int id, std::span<const float> logits) {
+    if (result_.tokens.empty()) {
+      result_.first_token_ms = MillisecondsSince(start_);
+      first_ = Clock::now();
+    }
+    GeneratedToken token;
+    token.id = id;
+    if (options_.logprobs >= 0) {
+      FillLogprobs(logits, options_.logprobs, &token);
+    }
+    result_.tokens.push_back(std::move(token));
+    Show(stream_.Push(tokenizer_.Piece(id, /*special=*/false)));
+    if (stream_.stopped()) End("stop");
+  }
+
+  Generation Finish() {
+    Show(stream_.Finish());
+    result_.text = stream_.text();
+    if (!ended()) End("length");
+    if (result_.tokens.empty()) {  // the first one ended the answer
+      result_.first_token_ms = MillisecondsSince(start_);
+      first_ = Clock::now();
+    }
+    result_.decode_ms = MillisecondsSince(first_);
+    return std::move(result_);
+  }
+
+ private:
+  void Show(const std::string& text) const {
+    if (!text.empty() && options_.on_text) options_.on_text(text);
+  }
+
+  const GenerateOptions& options_;
+  const Tokenizer& tokenizer_;
+  TextStream stream_;
+  Generation result_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point first_ = start_;
+};
+
+// Forced tokens: their rows are known, so up to kMaxRows go at once. A stop
+// string among them ends the text, not the forcing: the caller asked for all.
+Status SessionImpl::AddForced(std::span<const int> forced, Answer* answer,
+                              Sampler* sampler) {
+  const size_t vocabulary = logits_.size();
+  std::vector<float> rows;
+  while (!forced.empty() && !answer->Cancelled()) {
+    const auto part =
+        forced.subspan(0, std::min<size_t>(kMaxRows, forced.size()));
+    forced = forced.subspan(part.size());
+    std::vector<float> before = logits_;
+    if (!answer->ShowLogits(before)) return SinkFailed();
+    const std::vector<SessionImpl*> sessions(part.size(), this);
+    PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &rows));
+    for (size_t r = 0; r < part.size(); ++r) {
+      answer->Add(part[r], before);
+      sampler->Accept(part[r]);
+      const auto row = rows.begin() + r * vocabulary;
+      before.assign(row, row + vocabulary);
+      if (r + 1 < part.size() && !answer->ShowLogits(before)) {
+        return SinkFailed();
+      }
+    }
+  }
+  return answer->ShowLogits(logits_) ? Status() : SinkFailed();
+}
+
+// Sampled tokens up to `limit` in all: one more decode only when one more is
+// wanted. `shown`: the first one's logits have been shown already.
+Status SessionImpl::AddSampled(size_t limit, bool shown, Answer* answer,
+                               Sampler* sampler, bool ignore_eos) {
+  std::vector<float> rows;
+  bool pending = false;
+  while (!answer->ended() && answer->tokens().size() < limit &&
+         !answer->Cancelled()) {
+    if (pending) {
+      if (position() >= context_size_) break;
+      SessionImpl* const self = this;
+      const int last = answer->tokens().back().id;
+      PKV_RETURN_IF_ERROR(DecodeRows(parts_, {&self, 1}, {&last, 1}, &rows));
+    }
+    if (!shown && !answer->ShowLogits(logits_)) return SinkFailed();
+    shown = false;
+    const int id = sampler->Sample(logits_);
+    if (!ignore_eos && parts_.tokenizer->IsEndOfGeneration(id)) {
+      answer->End("stop");
+      break;
+    }
+    answer->Add(id, logits_);
+    pending = true;
+  }
+  return {};
+}
 
 Result<Generation> SessionImpl::Generate(const GenerateOptions& options) {
   PKV_RETURN_IF_ERROR(CheckTokens(options.forced));
   if (logits_.empty()) return Status::Usage("nothing was read to answer from");
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Sampler> sampler,
                        Sampler::Make(options.sampling, *parts_.tokenizer));
-  Answer answer{options, *parts_.tokenizer, TextStream(options.stop), {}};
-  const auto start = Clock::now();
-  auto first = start;
-  const auto cancelled = [&] {
-    return options.cancel != nullptr && options.cancel->load();
-  };
-  const size_t vocabulary = logits_.size();
-  const size_t limit = options.max_tokens >= 0
-                           ? static_cast<size_t>(options.max_tokens)
-                           : static_cast<size_t>(context_size_);
-  std::string reason = "length";
-
-  // Forced tokens: their rows are known, so up to kMaxRows go at once.
+  Answer answer(options, *parts_.tokenizer);
+  const auto limit = static_cast<size_t>(
+      options.max_tokens >= 0 ? options.max_tokens : context_size_);
   const std::span<const int> forced =
       std::span<const int>(options.forced)
           .subspan(0, std::min(limit, options.forced.size()));
-  std::vector<float> rows;
-  for (size_t i = 0; i < forced.size() && reason == "length"; i += kMaxRows) {
-    if (cancelled()) reason = "cancelled";
-    const auto part =
-        forced.subspan(i, std::min<size_t>(kMaxRows, forced.size() - i));
-    std::vector<float> before = logits_;
-    if (!answer.ShowLogits(before)) return SinkFailed();
-    const std::vector<SessionImpl*> sessions(part.size(), this);
-    PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &rows));
-    if (i == 0) {
-      answer.result.first_token_ms = MillisecondsSince(start);
-      first = Clock::now();
-    }
-    for (size_t r = 0; r < part.size(); ++r) {
-      const std::span<const float> row(rows.data() + r * vocabulary,
-                                       vocabulary);
-      answer.Add(part[r], before);
-      sampler->Accept(part[r]);
-      before.assign(row.begin(), row.end());
-      if (r + 1 < part.size() && !answer.ShowLogits(row)) return SinkFailed();
-    }
+  if (!forced.empty()) {
+    PKV_RETURN_IF_ERROR(AddForced(forced, &answer, sampler.get()));
   }
-  if (!forced.empty() && !answer.ShowLogits(logits_)) return SinkFailed();
-
-  // Sampled tokens: one more decode only when one more is wanted.
-  bool pending = false;
-  while (reason == "length" && answer.result.tokens.size() < limit) {
-    if (cancelled()) {
-      reason = "cancelled";
-      break;
-    }
-    if (pending) {
-      if (position() >= context_size_) break;
-      SessionImpl* const self = this;
-      const int last = answer.result.tokens.back().id;
-      PKV_RETURN_IF_ERROR(DecodeRows(parts_, {&self, 1}, {&last, 1}, &rows));
-    }
-    if ((pending || forced.empty()) && !answer.ShowLogits(logits_)) {
-      return SinkFailed();
-    }
-    const int id = sampler->Sample(logits_);
-    if (answer.result.tokens.empty()) {
-      answer.result.first_token_ms = MillisecondsSince(start);
-      first = Clock::now();
-    }
-    if (!options.ignore_eos && parts_.tokenizer->IsEndOfGeneration(id)) {
-      reason = "stop";
-      break;
-    }
-    answer.Add(id, logits_);
-    pending = true;
-    if (answer.stream.stopped()) reason = "stop";
-  }
-  answer.Show(answer.stream.Finish());
-  answer.result.text = answer.stream.text();
-  answer.result.finish_reason = reason;
-  answer.result.decode_ms = MillisecondsSince(first);
-  return std::move(answer.result);
+  PKV_RETURN_IF_ERROR(AddSampled(limit, !forced.empty(), &answer, sampler.get(),
+                                 options.ignore_eos));
+  return answer.Finish();
 }
 
 }  // namespace pyramidkv

@@ -56,6 +56,11 @@ class SessionImpl final : public Session {
                            std::vector<float>* logits);
 
  private:
+  class Answer;  // in generate.cc
+  Status AddForced(std::span<const int> forced, Answer* answer,
+                   Sampler* sampler);
+  Status AddSampled(size_t limit, bool shown, Answer* answer, Sampler* sampler,
+                    bool ignore_eos);
   void NotePeak();
 
   EngineParts parts_;
