@@ -39,10 +39,15 @@ struct HyperParams {
   int context_length = 0;
   float rms_epsilon = 0;
   float attention_scale = 0;  // 1 / sqrt(head_dim) unless the file says
-  int sliding_window = 0;     // 0: none
+  int sliding_window = 0;     // of the layers that have one; 0: none
+  std::vector<bool> window_layers;  // [layers]; empty: all have it
   Rope rope;
 
   int group() const { return heads / kv_heads; }
+  // Tokens that a layer sees; 0: all.
+  int window(int layer) const {
+    return window_layers.empty() || window_layers[layer] ? sliding_window : 0;
+  }
 };
 
 // Norms are f32 [embedding]; biases are f32 [rows] or empty.

@@ -4,34 +4,48 @@
 #include <numeric>
 
 #include "fmt/format.h"
+#include "kernels/matmul_rows.h"
 #include "policy/select.h"
 
 namespace pyramidkv {
 
 Compressor::Compressor(const CacheSpec& spec, const HyperParams& params,
-                       int sliding_window, int reserve_tokens)
+                       std::vector<int> windows, int reserve_tokens)
     : spec_(spec),
       layers_(params.layers),
       kv_heads_(params.kv_heads),
       group_(params.group()),
       head_dim_(params.head_dim),
       attention_scale_(params.attention_scale),
-      sliding_window_(sliding_window),
+      windows_(std::move(windows)),
       reserve_tokens_(reserve_tokens),
-      retained_(params.layers) {}
+      retained_(params.layers) {
+  const bool all_windowed =
+      std::find(windows_.begin(), windows_.end(), 0) == windows_.end();
+  int rank = 0;
+  for (int window : windows_) {
+    compressed_.push_back(window == 0 || all_windowed ? rank++ : -1);
+  }
+}
+
+int Compressor::compressible_layers() const {
+  return *std::max_element(compressed_.begin(), compressed_.end()) + 1;
+}
 
 int Compressor::window_rows() const {
   return NeedsScores(spec_) ? spec_.window : 0;
 }
 
 std::span<const int> Compressor::layer_budgets(int layer) const {
+  if (!spec_.compresses || compressed_[layer] < 0) return {};
   return std::span<const int>(budgets_.entries)
-      .subspan(size_t(layer) * kv_heads_, kv_heads_);
+      .subspan(size_t(compressed_[layer]) * kv_heads_, kv_heads_);
 }
 
 std::optional<int> Compressor::budget(int layer) const {
   if (!resolved_) return std::nullopt;
   const auto b = layer_budgets(layer);
+  if (b.empty()) return std::nullopt;
   return std::accumulate(b.begin(), b.end(), 0) / kv_heads_;
 }
 
@@ -51,28 +65,46 @@ Status Compressor::Begin(int tokens) {
         "(-n): generated entries add to the cache");
   }
   BudgetRequest request;
-  request.layers = layers_;
+  request.layers = compressible_layers();
   request.kv_heads = kv_heads_;
-  request.tokens =
-      sliding_window_ > 0 ? std::min(tokens, sliding_window_) : tokens;
+  request.tokens = tokens;
+  for (int l = 0; l < layers_; ++l) {
+    if (compressed_[l] >= 0) {
+      request.tokens = windows_[l] > 0 ? std::min(tokens, windows_[l]) : tokens;
+    }
+  }
   request.page_bytes = static_cast<int64_t>(
       PageFormat{head_dim_, spec_.type_k, spec_.type_v}.page_bytes());
   request.reserve_tokens = std::max(reserve_tokens_, 0);
+  request.other_bytes = RingBytes(request.page_bytes);
   PKV_ASSIGN_OR_RETURN(budgets_, ResolveBudgets(spec_, request));
   warnings_ = budgets_.warnings;
   resolved_ = true;
   if (spec_.heads == HeadSplit::kGlobal) {
     global_ = std::make_unique<GlobalSplit>(
-        spec_, layers_, kv_heads_, budgets_.total,
-        GlobalFloorEntries(spec_, budgets_.total, layers_, kv_heads_));
+        spec_, request.layers, kv_heads_, budgets_.total,
+        GlobalFloorEntries(spec_, budgets_.total, request.layers, kv_heads_));
   }
   return {};
+}
+
+// A ring holds consecutive positions: none are stored.
+int64_t Compressor::RingBytes(int64_t page_bytes) const {
+  int64_t pages = 0;
+  for (int l = 0; l < layers_; ++l) {
+    if (compressed_[l] >= 0) continue;
+    const int slots = std::min(tokens_ + std::max(reserve_tokens_, 0),
+                               windows_[l] + kMaxRows + kPageEntries);
+    pages += (slots + kPageEntries - 1) / kPageEntries;
+  }
+  return pages * kv_heads_ * page_bytes;
 }
 
 // Index of the first entry that a next token could still see.
 int Compressor::visible_from(const LayerEntries& e, const KvCache& cache,
                              int head) const {
-  const int first = sliding_window_ > 0 ? tokens_ - sliding_window_ + 1 : 0;
+  const int window = windows_[e.layer];
+  const int first = window > 0 ? tokens_ - window + 1 : 0;
   if (first <= 0) return 0;
   const HeadView view = cache.View(e.layer, head);
   int i = 0;
@@ -112,22 +144,21 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
   PKV_RETURN_IF_ERROR(cache->Append(e.layer, head, e.fresh_position + first,
                                     e.fresh - first, e.k[head] + offset,
                                     e.v[head] + offset, head_dim_));
-  if (sliding_window_ > 0) {
-    cache->DropBefore(e.layer, head, tokens_ - sliding_window_ + 1);
+  if (windows_[e.layer] > 0) {
+    cache->DropBefore(e.layer, head, tokens_ - windows_[e.layer] + 1);
   }
   return {};
 }
 
 Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
                            ThreadPool* pool) {
-  const auto budgets =
-      spec_.compresses ? layer_budgets(e.layer) : std::span<const int>();
+  const auto budgets = layer_budgets(e.layer);
   bool fits = true;
   for (size_t h = 0; h < budgets.size(); ++h) {
     fits = fits && e.past[h] + e.fresh <= budgets[h];
   }
-  if (global_ != nullptr &&
-      budgets_.total < int64_t{layers_} * kv_heads_ * tokens_) {
+  if (global_ != nullptr && !budgets.empty() &&
+      budgets_.total < int64_t(budgets_.entries.size()) * tokens_) {
     return OnGlobalLayer(e, cache, pool);
   }
   if (!fits) return OnEqualLayer(e, cache, pool);
@@ -204,15 +235,18 @@ Status Compressor::OnGlobalLayer(const LayerEntries& e, KvCache* cache,
   });
   for (int h = 0; h < kv_heads_; ++h) {
     PKV_RETURN_IF_ERROR(status[h]);
-    global_->AddHead(e.layer, h, scores.score[h], scores.mass[h]);
+    global_->AddHead(compressed_[e.layer], h, scores.score[h], scores.mass[h]);
   }
   return ApplyTrim(/*last=*/false, cache);
 }
 
 Status Compressor::ApplyTrim(bool last, KvCache* cache) {
   for (const GlobalSplit::Change& change : global_->Trim(last)) {
-    PKV_RETURN_IF_ERROR(cache->Compact(change.layer, change.head, change.kept));
-    Trace(*cache, change.layer, change.head);
+    const int layer = static_cast<int>(
+        std::find(compressed_.begin(), compressed_.end(), change.layer) -
+        compressed_.begin());
+    PKV_RETURN_IF_ERROR(cache->Compact(layer, change.head, change.kept));
+    Trace(*cache, layer, change.head);
   }
   return {};
 }
@@ -221,8 +255,11 @@ Status Compressor::End(KvCache* cache) {
   if (global_ == nullptr || global_->held() == 0) return {};
   PKV_RETURN_IF_ERROR(ApplyTrim(/*last=*/true, cache));
   for (int l = 0; l < layers_; ++l) {
+    if (compressed_[l] < 0) continue;
     double sum = 0;
-    for (int h = 0; h < kv_heads_; ++h) sum += global_->HeldMass(l, h);
+    for (int h = 0; h < kv_heads_; ++h) {
+      sum += global_->HeldMass(compressed_[l], h);
+    }
     retained_[l] = sum / kv_heads_;
   }
   global_.reset();

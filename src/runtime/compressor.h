@@ -42,9 +42,11 @@ struct LayerEntries {
 
 class Compressor {
  public:
+  // windows [layers]: tokens that a layer sees, 0: all. Layers with a window
+  // are rings and not compressed, unless every layer has one.
   // reserve_tokens: entries to leave room for under `memory`; < 0: unbounded.
   Compressor(const CacheSpec& spec, const HyperParams& params,
-             int sliding_window, int reserve_tokens);
+             std::vector<int> windows, int reserve_tokens);
 
   const CacheSpec& spec() const { return spec_; }
 
@@ -80,13 +82,17 @@ class Compressor {
   LayerScores Score(const LayerEntries& e, std::span<const int> budgets,
                     ThreadPool* pool) const;
   int visible_from(const LayerEntries& e, const KvCache& cache, int head) const;
+  int64_t RingBytes(int64_t page_bytes) const;
   void Trace(const KvCache& cache, int layer, int head) const;
+  // Empty for a ring.
   std::span<const int> layer_budgets(int layer) const;
+  int compressible_layers() const;
 
   CacheSpec spec_;
   int layers_, kv_heads_, group_, head_dim_;
   float attention_scale_;
-  int sliding_window_;
+  std::vector<int> windows_;     // [layers]
+  std::vector<int> compressed_;  // [layers] rank among these; -1: a ring
   int reserve_tokens_;
   int tokens_ = 0;
   int step_ = 0;

@@ -118,7 +118,7 @@ Status DecodePass::Append(int layer) {
                                        k_.data() + offset, v_.data() + offset,
                                        p.head_dim));
       const int visible =
-          state.sequence->FirstVisible(state.position - kMaxRows);
+          state.sequence->FirstVisible(layer, state.position - kMaxRows);
       if (visible > 0) cache.DropBefore(layer, h, visible);
     }
   }
@@ -136,7 +136,7 @@ void DecodePass::Attend(int layer) {
     for (int h = 0; h < p.kv_heads; ++h) {
       const HeadView view = state.sequence->cache.View(layer, h);
       const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
-      const int visible = state.sequence->FirstVisible(state.position);
+      const int visible = state.sequence->FirstVisible(layer, state.position);
       int begin = 0;
       while (view.position(begin) < visible) ++begin;
       DecodeHead head;

@@ -118,8 +118,8 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
           "a shared prefill needs sessions that have read nothing yet");
     }
     // The prompt's own attention is shared, so its window must be one.
-    if (session->sequence()->sliding_window !=
-        static_cast<SessionImpl*>(sessions[0])->sequence()->sliding_window) {
+    if (session->sequence()->windows !=
+        static_cast<SessionImpl*>(sessions[0])->sequence()->windows) {
       return Status::Usage(
           "a shared prefill needs one sliding_window for all caches");
     }

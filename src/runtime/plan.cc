@@ -164,6 +164,7 @@ Result<PlanDims> PlanDimsOfModel(const std::string& model_path) {
   dims.head_dim = params.head_dim;
   dims.tokens = params.context_length;
   dims.sliding_window = params.sliding_window;
+  dims.window_layers = params.window_layers;
   return dims;
 }
 

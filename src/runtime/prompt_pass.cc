@@ -254,7 +254,7 @@ void PromptPass::AttendRows(int first, int rows, Scratch* s) {
         view.positions == nullptr && view.length > 0 ? view.base / 2 * 2 : 0;
     for (int i = 0; i < rows; ++i) {
       const int row = first + i;
-      const int visible = targets_[0]->FirstVisible(position_ + row);
+      const int visible = targets_[0]->FirstVisible(layer_, position_ + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
       while (begin < past_[h] && view.position(begin) < visible) ++begin;
       t.begin[i] =

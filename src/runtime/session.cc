@@ -139,7 +139,6 @@ KvReport SessionImpl::Report() const {
   const KvCache& cache = sequence_.cache;
   const KvShape& shape = cache.shape();
   const Compressor& compressor = sequence_.compressor;
-  const int window = sequence_.sliding_window;
   KvReport report;
   report.requested = requested_;
   report.spec = FormatCacheSpec(compressor.spec());
@@ -148,10 +147,15 @@ KvReport SessionImpl::Report() const {
   report.entries_kept = cache.entries();
   const int64_t heads = int64_t{shape.layers} * shape.kv_heads;
   report.tokens_kept_mean = double(report.entries_kept) / double(heads);
-  const int64_t tokens = window > 0 ? std::min(position(), window) : position();
-  report.entries_full = heads * tokens;
+  for (int window : sequence_.windows) {
+    report.entries_full +=
+        int64_t{shape.kv_heads} *
+        (window > 0 ? std::min(position(), window) : position());
+  }
   report.bytes = cache.bytes();
-  report.bytes_full = 2 * heads * shape.format.head_dim * tokens * 2;
+  constexpr int kF16Bytes = 2;
+  report.bytes_full =
+      report.entries_full * 2 * shape.format.head_dim * kF16Bytes;
   report.peak_bytes = peak_bytes_;
   report.warnings = compressor.warnings();
   double mass = 0;
