@@ -37,9 +37,11 @@ struct KvCache::Rows {
 struct KvCache::Head {
   std::vector<std::byte*> pages;
   int length = 0;
-  int32_t base = 0;                // position of entry 0
-  std::vector<int32_t> positions;  // [length], or empty: base + i
-  int32_t seen = 0;                // one past the newest position appended
+  int32_t base = 0;                 // position of entry 0
+  std::vector<int32_t> positions;   // [length], or empty: base + i
+  std::vector<float> bias, scores;  // [length], or empty
+  std::vector<int32_t> rope;        // [length], or empty: as position
+  int32_t seen = 0;                 // one past the newest position appended
   // Truncate(p) is refused for evicted_from < p < evicted_before: the lowest
   // evicted position, and `seen` at the last eviction.
   int32_t evicted_from = std::numeric_limits<int32_t>::max();
@@ -62,10 +64,47 @@ struct KvCache::Head {
     evicted_before = std::max(evicted_before, before);
   }
 
+  int32_t rotated_for(int i) const {
+    return rope.empty() ? position(i) : rope[i];
+  }
+
   void AppendPositions(int first, const Rows& rows);
+  void AppendSides(int first, const Rows& rows, int rope_shift);
   void KeepPositions(std::span<const int> kept);
   void TrimPositions();
+  size_t side_bytes() const;
+
+  // Calls f with every side array that the head has.
+  template <class F>
+  void ForSides(const F& f) {
+    if (!bias.empty()) f(&bias);
+    if (!scores.empty()) f(&scores);
+    if (!rope.empty()) f(&rope);
+  }
 };
+
+// What appended rows have beside their positions. Called before `length`
+// grows.
+void KvCache::Head::AppendSides(int first, const Rows& rows, int rope_shift) {
+  const size_t grown = size_t(length) + rows.count;
+  if (rope.empty() && rope_shift != 0) {
+    rope.resize(length);
+    for (int i = 0; i < length; ++i) rope[i] = position(i);
+  }
+  ForSides([&](auto* side) {
+    if (side->capacity() < grown) side->reserve(PositionCapacity(grown));
+    side->resize(grown);
+  });
+  if (rope_shift != 0 && rope.empty()) rope.resize(grown);
+  for (int i = 0; !rope.empty() && i < rows.count; ++i) {
+    rope[length + i] = first + rows[i] - rope_shift;
+  }
+}
+
+size_t KvCache::Head::side_bytes() const {
+  return (positions.capacity() + rope.capacity()) * sizeof(int32_t) +
+         (bias.capacity() + scores.capacity()) * sizeof(float);
+}
 
 // first: the position of row 0.
 void KvCache::Head::AppendPositions(int first, const Rows& rows) {
@@ -86,6 +125,9 @@ void KvCache::Head::AppendPositions(int first, const Rows& rows) {
 }
 
 void KvCache::Head::KeepPositions(std::span<const int> kept) {
+  ForSides([&](auto* side) {
+    for (size_t i = 0; i < kept.size(); ++i) (*side)[i] = (*side)[kept[i]];
+  });
   std::vector<int32_t> left(kept.size());
   for (size_t i = 0; i < kept.size(); ++i) left[i] = position(kept[i]);
   positions = std::move(left);
@@ -114,6 +156,7 @@ KvCache::~KvCache() { Clear(); }
 KvCache::KvCache(KvCache&& other) noexcept
     : pool_(other.pool_),
       shape_(other.shape_),
+      rope_shift_(other.rope_shift_),
       heads_(std::exchange(other.heads_, {})) {}
 
 KvCache& KvCache::operator=(KvCache&& other) noexcept {
@@ -121,6 +164,7 @@ KvCache& KvCache::operator=(KvCache&& other) noexcept {
     Clear();
     pool_ = other.pool_;
     shape_ = other.shape_;
+    rope_shift_ = other.rope_shift_;
     heads_ = std::exchange(other.heads_, {});
   }
   return *this;
@@ -167,6 +211,7 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
   DCHECK(position >= head.seen);
   if (rows.count > 0) {
     PKV_RETURN_IF_ERROR(MakeRoom(head, rows.count));
+    head.AppendSides(position, rows, rope_shift_);
     head.AppendPositions(position, rows);
   }
   const PageFormat& format = shape_.format;
@@ -217,6 +262,9 @@ HeadView KvCache::View(int layer, int h) const {
   view.length = head.length;
   view.positions = head.positions.empty() ? nullptr : head.positions.data();
   view.base = head.base;
+  if (!head.bias.empty()) view.bias = head.bias.data();
+  if (!head.scores.empty()) view.scores = head.scores.data();
+  if (!head.rope.empty()) view.rope = head.rope.data();
   return view;
 }
 
@@ -297,7 +345,114 @@ void KvCache::SetLength(Head& head, int length) {
   }
   head.length = length;
   if (!head.positions.empty()) head.positions.resize(length);
+  head.ForSides([&](auto* side) {
+    side->resize(length);
+    if (side->capacity() > PositionCapacity(length)) side->shrink_to_fit();
+  });
   head.TrimPositions();
+}
+
+// Builds the head anew: merged entries stand between kept ones, so nearly all
+// of them move.
+Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
+                                std::span<const MergedEntry> merged) {
+  if (merged.empty()) return Compact(layer, h, kept);
+  Head& old = head(layer, h);
+  const PageFormat& format = shape_.format;
+  Head built;
+  built.seen = old.seen;
+  built.evicted_from = old.evicted_from;
+  built.evicted_before = old.evicted_before;
+  built.Evicted(old.position(0), old.seen);
+  const int total = static_cast<int>(kept.size() + merged.size());
+  built.positions.reserve(PositionCapacity(total));
+  built.bias.reserve(PositionCapacity(total));
+  if (!old.scores.empty()) built.scores.reserve(PositionCapacity(total));
+  if (!old.rope.empty()) built.rope.reserve(PositionCapacity(total));
+  if (Status status = MakeRoom(built, total); !status.ok()) {
+    for (std::byte* page : built.pages) pool_->Release(page);
+    return status;
+  }
+  size_t next_kept = 0, next_merged = 0;
+  for (int i = 0; i < total; ++i) {
+    std::byte* const page = built.pages[i / kPageEntries];
+    const bool from_old =
+        next_merged == merged.size() ||
+        (next_kept < kept.size() &&
+         old.position(kept[next_kept]) < merged[next_merged].position);
+    if (from_old) {
+      const int from = kept[next_kept++];
+      CopyEntry(format, page, i % kPageEntries, old.pages[from / kPageEntries],
+                from % kPageEntries);
+      built.positions.push_back(old.position(from));
+      built.bias.push_back(old.bias.empty() ? 0.0f : old.bias[from]);
+      if (!old.scores.empty()) built.scores.push_back(old.scores[from]);
+      if (!old.rope.empty()) built.rope.push_back(old.rope[from]);
+    } else {
+      const MergedEntry& m = merged[next_merged++];
+      DCHECK(built.positions.empty() || built.positions.back() < m.position);
+      StoreEntry(format, page, i % kPageEntries, m.k, m.v);
+      built.positions.push_back(m.position);
+      built.bias.push_back(m.bias);
+      if (!old.scores.empty()) built.scores.push_back(m.score);
+      if (!old.rope.empty()) built.rope.push_back(m.rope);
+    }
+  }
+  built.length = total;
+  built.base = built.positions.front();
+  built.TrimPositions();
+  for (std::byte* page : old.pages) pool_->Release(page);
+  old = std::move(built);
+  return {};
+}
+
+void KvCache::SetScores(int layer, int h, std::span<const float> scores) {
+  Head& head = this->head(layer, h);
+  DCHECK(static_cast<int>(scores.size()) == head.length);
+  if (head.scores.capacity() < scores.size()) {
+    head.scores.reserve(PositionCapacity(scores.size()));
+  }
+  head.scores.assign(scores.begin(), scores.end());
+}
+
+std::span<float> KvCache::Scores(int layer, int h) {
+  return head(layer, h).scores;
+}
+
+Status KvCache::Renumber(int layer, int h, int first,
+                         const RopeRotation& rope) {
+  Head& head = this->head(layer, h);
+  const PageFormat& format = shape_.format;
+  for (std::byte*& page : head.pages) {
+    if (pool_->Unique(page)) continue;
+    std::byte* const copy = pool_->Allocate(format.page_bytes());
+    if (copy == nullptr) return OutOfMemory();
+    std::memcpy(copy, page, format.page_bytes());
+    pool_->Release(page);
+    page = copy;
+  }
+  std::vector<float> table(2 * rope.pairs), k(format.head_dim),
+      v(format.head_dim);
+  int table_for = 0;  // nothing is rotated by 0
+  for (int i = 0; i < head.length; ++i) {
+    const int delta = first + i - head.rotated_for(i);
+    if (delta == 0) continue;
+    if (delta != table_for) {
+      RopeTable(rope.inv_freq, rope.pairs, delta, 1.0f, table.data());
+      table_for = delta;
+    }
+    std::byte* const page = head.pages[i / kPageEntries];
+    LoadEntry(format, page, i % kPageEntries, k.data(), v.data());
+    ApplyRope(table.data(), rope.pairs, rope.neox, 1, format.head_dim,
+              k.data());
+    StoreEntry(format, page, i % kPageEntries, k.data(), v.data());
+  }
+  if (head.rope.capacity() < size_t(head.length)) {
+    head.rope.reserve(PositionCapacity(head.length));
+  }
+  head.rope.resize(head.length);
+  std::iota(head.rope.begin(), head.rope.end(), first);
+  return {};
 }
 
 void KvCache::DropBefore(int layer, int h, int position) {
@@ -316,6 +471,12 @@ void KvCache::DropBefore(int layer, int h, int position) {
     head.positions.erase(head.positions.begin(),
                          head.positions.begin() + entries);
   }
+  head.ForSides([&](auto* side) {
+    side->erase(side->begin(), side->begin() + entries);
+    if (side->capacity() > PositionCapacity(side->size())) {
+      side->shrink_to_fit();
+    }
+  });
   head.length -= entries;
   head.TrimPositions();
 }
@@ -347,6 +508,7 @@ Status KvCache::Truncate(int position) {
 KvCache KvCache::Fork() const {
   KvCache copy(pool_, shape_);
   copy.heads_ = heads_;
+  copy.rope_shift_ = rope_shift_;
   for (Head& head : copy.heads_) {
     for (std::byte* page : head.pages) pool_->AddReference(page);
   }
@@ -358,6 +520,7 @@ void KvCache::Clear() {
     for (std::byte* page : head.pages) pool_->Release(page);
     head = Head();
   }
+  rope_shift_ = 0;
 }
 
 int64_t KvCache::bytes() const {
@@ -370,8 +533,7 @@ int64_t KvCache::layer_bytes(int layer) const {
   size_t sum = 0;
   for (int h = 0; h < shape_.kv_heads; ++h) {
     const Head& head = this->head(layer, h);
-    sum += head.pages.size() * shape_.format.page_bytes() +
-           head.positions.capacity() * sizeof(int32_t);
+    sum += head.pages.size() * shape_.format.page_bytes() + head.side_bytes();
   }
   return static_cast<int64_t>(sum);
 }

@@ -7,7 +7,11 @@
 //   2. Entries leave only through Compact, Truncate, DropBefore and Clear.
 //   3. Positions are stored for a head only once it has lost entries from
 //      its middle; before that, entry i sits at position base + i.
-//   4. `bytes` counts pages and side arrays; both are given back to the
+//   4. Beside its position an entry may have a bias (the logarithm of how many
+//      tokens it stands for), a score (what a scorer gathered so far) and,
+//      once the cache was renumbered, the position of its rotation. A head
+//      has each of these for all of its entries or for none.
+//   5. `bytes` counts pages and side arrays; both are given back to the
 //      system when entries leave.
 //
 // Two lengths are kept apart: the logical position (of the next token, never
@@ -27,6 +31,7 @@
 
 #include "cache/page_pool.h"
 #include "kernels/kv_codec.h"
+#include "kernels/rope.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -45,10 +50,26 @@ struct HeadView {
   int length = 0;
   const int32_t* positions = nullptr;  // [length], or null: base + i
   int32_t base = 0;
+  const float* bias = nullptr;    // [length] added to the logits, or null
+  const float* scores = nullptr;  // [length], or null
+  const int32_t* rope = nullptr;  // [length] rotated for these; null: position
 
   int32_t position(int i) const {
     return positions != nullptr ? positions[i] : base + i;
   }
+  int32_t rotated_for(int i) const {
+    return rope != nullptr ? rope[i] : position(i);
+  }
+};
+
+// An entry that stands for several.
+struct MergedEntry {
+  int32_t position = 0;  // of one of them
+  int32_t rope = 0;      // what k is rotated for
+  float bias = 0;        // logarithm of their number
+  float score = 0;
+  const float* k = nullptr;  // [head_dim]
+  const float* v = nullptr;  // [head_dim]
 };
 
 class KvCache {
@@ -85,6 +106,26 @@ class KvCache {
   // duplicates) and gives the rest back. Kept bits are unchanged.
   Status Compact(int layer, int head, std::span<const int> kept);
 
+  // The same, and puts `merged` (ascending, at positions that are not kept)
+  // between them.
+  Status CompactAndMerge(int layer, int head, std::span<const int> kept,
+                         std::span<const MergedEntry> merged);
+
+  // Gives every entry of a head a score ([length]); from then on they move
+  // with their entries, and appended entries start at 0.
+  void SetScores(int layer, int head, std::span<const float> scores);
+  // To gather into: [length], or empty.
+  std::span<float> Scores(int layer, int head);
+
+  // Rotates the keys of a head so that entry i lies at first + i instead of
+  // where it was rotated for: its position, or what the last renumbering said.
+  // Source: StreamingLLM (arXiv 2309.17453), section 3.2: positions within the
+  // cache. Departure: done now and then, not for every token.
+  // Errors: kRuntime if there is no memory for pages that a fork shares.
+  Status Renumber(int layer, int head, int first, const RopeRotation& rope);
+  // Entries appended from now on are rotated for position - shift.
+  void set_rope_shift(int shift) { rope_shift_ = shift; }
+
   // Sliding-window layers: gives back whole pages whose entries all lie
   // before `position`. Entries of a partly covered page stay.
   void DropBefore(int layer, int head, int position);
@@ -120,6 +161,7 @@ class KvCache {
 
   PagePool* pool_;
   KvShape shape_;
+  int rope_shift_ = 0;
   std::vector<Head> heads_;  // [layers, kv_heads]
 };
 

@@ -37,10 +37,14 @@ float Rounded(Codec codec, float x) {
 struct Entry {
   int position = 0;
   std::vector<float> k, v;  // as the codec rounds them
+  int rope = 0;             // what k is rotated for
+  float bias = 0;
+  float score = 0;
 };
 
 struct ModelHead {
   std::vector<Entry> entries;
+  bool has_bias = false, has_scores = false, has_rope = false;
   int seen = 0;
   int evicted_from = kNever;
   int evicted_before = 0;
@@ -71,6 +75,7 @@ struct ModelHead {
 
 struct Model {
   std::array<ModelHead, kHeads> heads;
+  int rope_shift = 0;
 
   bool MayTruncate(int position) const {
     return std::none_of(heads.begin(), heads.end(), [&](const auto& h) {
@@ -117,7 +122,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
   }
 
   Entry EntryOf(int row, int head, int position) const {
-    Entry entry{position, {}, {}};
+    Entry entry{position, {}, {}, position};
     const float* k = &k_[(row * kKvHeads + head) * format_.head_dim];
     const float* v = &v_[(row * kKvHeads + head) * format_.head_dim];
     for (int c = 0; c < format_.head_dim; ++c) {
@@ -154,6 +159,8 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
         }
         rows.push_back(r);
         m.entries.push_back(EntryOf(r, h, position + r));
+        m.entries.back().rope -= s.model.rope_shift;
+        m.has_rope = m.has_rope || s.model.rope_shift != 0;
       }
       const Status status =
           gather
@@ -192,6 +199,89 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
     m.Filter([&](size_t e) {
       return std::binary_search(kept.begin(), kept.end(), static_cast<int>(e));
     });
+  }
+
+  // Some of the entries that leave come back as merged ones.
+  void CompactAndMerge(Sequence& s) {
+    const int i = Random(kHeads);
+    ModelHead& m = s.model.heads[i];
+    const int n = static_cast<int>(m.entries.size());
+    std::vector<int> kept;
+    std::vector<MergedEntry> merged;
+    std::vector<Entry> left;
+    MakeRows(std::max(n, 1));
+    for (int e = 0; e < n; ++e) {
+      const int dice = Random(3);
+      if (dice == 0) {
+        kept.push_back(e);
+        left.push_back(m.entries[e]);
+      } else if (dice == 1) {
+        Entry entry = EntryOf(e, 0, m.entries[e].position);
+        entry.bias = static_cast<float>(Random(5));
+        entry.score = m.has_scores ? static_cast<float>(Random(9)) : 0;
+        entry.rope = m.entries[e].rope;
+        merged.push_back({entry.position, entry.rope, entry.bias, entry.score,
+                          &k_[e * kKvHeads * format_.head_dim],
+                          &v_[e * kKvHeads * format_.head_dim]});
+        left.push_back(std::move(entry));
+      }
+    }
+    const Status status =
+        s.cache.CompactAndMerge(i / kKvHeads, i % kKvHeads, kept, merged);
+    ASSERT_TRUE(status.ok()) << status.message();
+    if (!merged.empty()) {
+      m.Missing(m.entries[0].position, m.seen);
+      m.has_bias = true;
+      m.entries = std::move(left);
+    } else {
+      m.Filter([&](size_t e) {
+        return std::binary_search(kept.begin(), kept.end(),
+                                  static_cast<int>(e));
+      });
+    }
+  }
+
+  void SetScores(Sequence& s) {
+    const int i = Random(kHeads);
+    ModelHead& m = s.model.heads[i];
+    std::vector<float> scores;
+    for (Entry& entry : m.entries) {
+      entry.score = static_cast<float>(Random(100));
+      scores.push_back(entry.score);
+    }
+    s.cache.SetScores(i / kKvHeads, i % kKvHeads, scores);
+    m.has_scores = true;
+  }
+
+  // All heads, as a sequence does it; their ends meet.
+  void Renumber(Sequence& s) {
+    const float inv_freq[] = {1.0f, 0.125f};
+    const RopeRotation rope = {inv_freq, 2, Random(2) == 0};
+    size_t longest = 0;
+    for (const ModelHead& m : s.model.heads) {
+      longest = std::max(longest, m.entries.size());
+    }
+    for (int i = 0; i < kHeads; ++i) {
+      ModelHead& m = s.model.heads[i];
+      const int first = static_cast<int>(longest - m.entries.size());
+      const Status status =
+          s.cache.Renumber(i / kKvHeads, i % kKvHeads, first, rope);
+      ASSERT_TRUE(status.ok()) << status.message();
+      for (size_t e = 0; e < m.entries.size(); ++e) {
+        Entry& entry = m.entries[e];
+        const int to = first + static_cast<int>(e);
+        if (to != entry.rope) {
+          float table[4];
+          RopeTable(inv_freq, 2, to - entry.rope, 1.0f, table);
+          ApplyRope(table, 2, rope.neox, 1, format_.head_dim, entry.k.data());
+          for (float& x : entry.k) x = Rounded(format_.k, x);
+        }
+        entry.rope = to;
+      }
+      m.has_rope = !m.entries.empty();
+    }
+    s.model.rope_shift = Random(50);
+    s.cache.set_rope_shift(s.model.rope_shift);
   }
 
   void DropBefore(Sequence& s) {
@@ -243,8 +333,14 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       Append(s, false);
     } else if (dice < 60) {
       Append(s, true);
-    } else if (dice < 84) {
+    } else if (dice < 76) {
       Compact(s);
+    } else if (dice < 80) {
+      CompactAndMerge(s);
+    } else if (dice < 84) {
+      SetScores(s);
+    } else if (dice < 86) {
+      Renumber(s);
     } else if (dice < 91) {
       DropBefore(s);
     } else if (dice < 95) {
@@ -255,7 +351,25 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       s.cache.Clear();
       s.model = Model();
     }
+    for (ModelHead& m : s.model.heads) {
+      if (m.entries.empty()) {  // nothing to have a side array of
+        m.has_bias = m.has_scores = m.has_rope = false;
+      }
+    }
     Compare(s);
+  }
+
+  void CompareSides(const ModelHead& m, const HeadView& view) {
+    ASSERT_EQ(view.scores != nullptr, m.has_scores);
+    ASSERT_EQ(view.bias != nullptr, m.has_bias);
+    for (int e = 0; e < view.length; ++e) {
+      const Entry& want = m.entries[e];
+      ASSERT_EQ(view.rotated_for(e), want.rope);
+      ASSERT_EQ(view.bias != nullptr ? view.bias[e] : 0, want.bias);
+      if (m.has_scores) {
+        ASSERT_EQ(view.scores[e], want.score);
+      }
+    }
   }
 
   void Compare(const Sequence& s) {
@@ -272,10 +386,11 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       entries += n;
       least += pages * static_cast<int64_t>(format_.page_bytes());
       most += pages * static_cast<int64_t>(format_.page_bytes());
-      if (!m.Consecutive()) {
-        least += n * 4;
-        most += pages * kPageEntries * 4;
-      }
+      const int sides =
+          !m.Consecutive() + m.has_bias + m.has_scores + (view.rope != nullptr);
+      least += sides * n * 4;
+      most += sides * pages * kPageEntries * 4;
+      ASSERT_NO_FATAL_FAILURE(CompareSides(m, view));
       std::vector<float> k(n * d), v(n * d);
       s.cache.Decode(i / kKvHeads, i % kKvHeads, k.data(), v.data());
       for (int e = 0; e < n; ++e) {

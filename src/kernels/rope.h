@@ -7,6 +7,13 @@
 
 namespace pyramidkv {
 
+// How a model rotates keys, without YaRN's factor on the magnitude.
+struct RopeRotation {
+  const float* inv_freq = nullptr;  // [pairs] radians per position
+  int pairs = 0;
+  bool neox = false;
+};
+
 // cos and sin of one position: table [2, pairs] = cosines, then sines, each
 // times `magnitude`. Angles are computed in double: at position 100,000 an
 // f32 product has lost a hundredth of a radian.

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/rope.h"
 #include "kernels/weight_matrix.h"
 #include "pyramidkv/status.h"
 
@@ -24,6 +25,10 @@ struct Rope {
   int dims = 0;                 // rotated channels of a head; the rest pass
   std::vector<float> inv_freq;  // [dims / 2] radians per position
   float magnitude = 1.0f;       // factor on cos and sin (YaRN)
+
+  RopeRotation rotation() const {
+    return {inv_freq.data(), dims / 2, layout == Layout::kNeox};
+  }
 };
 
 struct HyperParams {
@@ -38,8 +43,8 @@ struct HyperParams {
   int vocabulary = 0;
   int context_length = 0;
   float rms_epsilon = 0;
-  float attention_scale = 0;  // 1 / sqrt(head_dim) unless the file says
-  int sliding_window = 0;     // of the layers that have one; 0: none
+  float attention_scale = 0;        // 1 / sqrt(head_dim) unless the file says
+  int sliding_window = 0;           // of the layers that have one; 0: none
   std::vector<bool> window_layers;  // [layers]; empty: all have it
   Rope rope;
 

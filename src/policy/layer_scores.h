@@ -1,5 +1,9 @@
 // Scorer: gives each entry of a layer an importance; the entries with the
 // highest scores stay (policy/select.h).
+//
+// A scorer says what it needs to see, and the forward pass brings only that.
+// What it gives is then the same for all: pooled over neighbours, spread
+// behind peaks, weighted by values.
 
 #ifndef PYRAMIDKV_POLICY_LAYER_SCORES_H_
 #define PYRAMIDKV_POLICY_LAYER_SCORES_H_
@@ -8,40 +12,82 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/rope.h"
+#include "kernels/weight_matrix.h"
 #include "policy/spec.h"
 
 namespace pyramidkv {
 
-// What a scorer may see of a layer: n[h] entries of KV head h (all heads the
-// same number after a first prefill, not after an Extend), f32, in order of
-// position.
+class QueryStatistics;
+
+struct ScorerNeeds {
+  int window_rows = 0;            // the last queries
+  bool all_rows = false;          // every query, and its log-sum-exp
+  bool query_statistics = false;  // mean and covariance before RoPE
+  bool repetition = false;        // queries of a pass that repeats the context
+  // The scores of past entries are gathered on: the cache keeps them.
+  bool running = false;
+};
+ScorerNeeds NeedsOf(const CacheSpec& spec);
+
+// Query rows that look at the entries [from, to).
+struct ObserverRows {
+  const float* q = nullptr;    // [rows, kv_heads * group, head_dim]
+  const float* lse = nullptr;  // [rows, kv_heads * group]
+  int rows = 0;
+  int from = 0;  // of the fresh entries
+  int to = 0;
+};
+
+// What a scorer may see of a layer: n[h] entries of KV head h, f32, in order
+// of position: those that the cache held before (past[h], which may differ),
+// then `fresh` new ones.
 struct LayerView {
   int kv_heads = 0;
   int group = 0;  // query heads per KV head
   int head_dim = 0;
-  const int* n = nullptr;           // [kv_heads]
-  const float* const* k = nullptr;  // [kv_heads] -> [n[h], head_dim], RoPEd
-  const float* const* v = nullptr;  // [kv_heads] -> [n[h], head_dim]
+  const int* n = nullptr;              // [kv_heads]
+  const float* const* k = nullptr;     // [kv_heads] -> [n[h], head_dim], RoPEd
+  const float* const* v = nullptr;     // [kv_heads] -> [n[h], head_dim]
+  const float* const* bias = nullptr;  // [kv_heads] -> [n[h]], or null
+  int fresh = 0;
+  // [kv_heads] -> [n[h] - fresh] gathered scores of past entries, or null.
+  const float* const* past_scores = nullptr;
+  // [kv_heads] -> [n[h]] positions. Where a scorer needs them (needs.running).
+  const int* const* positions = nullptr;
+  int next_position = 0;  // tokens seen
+  int rope_position = 0;  // what the next query is rotated for
+
   // The last queries [window_rows, kv_heads * group, head_dim] after RoPE,
   // newest last; row r sits at entry n[h] - window_rows + r.
   const float* window_q = nullptr;
   int window_rows = 0;
   float attention_scale = 0;
+  bool want_mass = true;
+
+  // needs.all_rows: every fresh query [fresh, kv_heads * group, head_dim], and
+  // the log-sum-exp of its logits [fresh, kv_heads * group].
+  const float* q = nullptr;
+  const float* lse = nullptr;
+  std::span<const ObserverRows> repetition;
+  const QueryStatistics* statistics = nullptr;
+  RopeRotation rope;
+  float rope_magnitude = 1;          // YaRN's factor on cos and sin
+  bool bf16 = false;                 // q and k were multiplied in bf16 (lse)
+  const WeightMatrix* wo = nullptr;  // [embedding, kv_heads * group * head_dim]
 };
 
 struct LayerScores {
   // [kv_heads] of [n[h]]: reduced, pooled, value-weighted.
   std::vector<std::vector<float>> score;
-  // [kv_heads] of [n[h]]: share of the window's attention.
+  // [kv_heads] of [n[h]]: share of the window's attention; empty if it was not
+  // wanted.
   std::vector<std::vector<float>> mass;
+  // [kv_heads] of [n[h]]: what goes on in the cache; empty but for
+  // needs.running.
+  std::vector<std::vector<float>> gathered;
 };
 
-// True if the spec ranks entries at all (false: select=recent, full).
-bool NeedsScores(const CacheSpec& spec);
-
-// Window attention (kernels/window_scores.h), reduced over rows and group,
-// pooled over the entries that are not protected as recent, times the norm
-// of V if the spec says so. Uses min(spec.window, window_rows) rows.
 // budgets [kv_heads]: decide how many entries recent=half protects.
 LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
                        std::span<const int> budgets, ThreadPool* pool);

@@ -244,11 +244,18 @@ TEST(RetainedMassTest, ShareOfWhatIsKept) {
   EXPECT_EQ(RetainedMass(none, 2, {0}), 1.0);
 }
 
-TEST(NeedsScoresTest, OnlyWhereEntriesAreRanked) {
-  EXPECT_FALSE(NeedsScores(Spec("full")));
-  EXPECT_FALSE(NeedsScores(Spec("llama,select=recent")));
-  EXPECT_TRUE(NeedsScores(Spec("llama")));
-  EXPECT_TRUE(NeedsScores(Spec("snapkv,keep=1")));
+TEST(ScorerNeedsTest, WhatEachScorerAsksFor) {
+  EXPECT_EQ(NeedsOf(Spec("full")).window_rows, 0);
+  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=1")).window_rows, 32);
+  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=1,window=5")).window_rows, 5);
+  // The mass of others is measured over a few rows.
+  EXPECT_EQ(NeedsOf(Spec("knorm,keep=1")).window_rows, 16);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).all_rows);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).running);
+  EXPECT_FALSE(NeedsOf(Spec("snapkv,keep=1")).all_rows);
+  EXPECT_TRUE(NeedsOf(Spec("kvzip,keep=1")).repetition);
+  EXPECT_TRUE(NeedsOf(Spec("expected-attention,keep=1")).query_statistics);
+  EXPECT_FALSE(NeedsOf(Spec("h2o,keep=1,select=recent")).all_rows);
 }
 
 }  // namespace

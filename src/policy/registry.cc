@@ -12,8 +12,99 @@ CacheSpec Compressing(std::string_view policy) {
   return s;
 }
 
+CacheSpec Scoring(std::string_view policy, Scorer scorer) {
+  CacheSpec s = Compressing(policy);
+  s.scorer = scorer;
+  s.kernel = 1;
+  return s;
+}
+
+CacheSpec StreamingLlm() {
+  CacheSpec s = Compressing("streaming-llm");
+  s.select = SelectKind::kRecent;
+  s.sinks = 4;
+  s.evict = Evict::kBoth;
+  return s;
+}
+
+CacheSpec H2o() {
+  CacheSpec s = Scoring("h2o", Scorer::kColumnSums);
+  s.recent = kRecentHalf;
+  s.evict = Evict::kBoth;
+  return s;
+}
+
+CacheSpec Tova() {
+  CacheSpec s = Scoring("tova", Scorer::kWindow);
+  s.window = 1;
+  s.recent = 1;
+  s.one_set = true;
+  s.evict = Evict::kBoth;
+  return s;
+}
+
+CacheSpec WithSinks(CacheSpec s) {
+  s.sinks = 4;
+  return s;
+}
+
+CacheSpec ExpectedAttention() {
+  CacheSpec s =
+      WithSinks(Scoring("expected-attention", Scorer::kExpectedAttention));
+  s.vnorm = ValueNorm::kV;
+  return s;
+}
+
+// Whole neighbourhoods, the same ones in all KV heads.
+CacheSpec ChunkKv() {
+  CacheSpec s = Scoring("chunkkv", Scorer::kWindow);
+  s.window = 32;
+  s.recent = s.window;
+  s.pool = PoolKind::kChunk;
+  s.kernel = 20;
+  s.one_set = true;
+  return s;
+}
+
+CacheSpec KvZip() {
+  CacheSpec s = WithSinks(Scoring("kvzip", Scorer::kReconstruction));
+  s.heads = HeadSplit::kGlobal;
+  s.group = GroupReduce::kMax;
+  return s;
+}
+
+CacheSpec FarAttention() {
+  CacheSpec s = WithSinks(Scoring("far-attention", Scorer::kFarAttention));
+  s.heads = HeadSplit::kGlobal;
+  s.group = GroupReduce::kMax;
+  s.recent = 64;
+  s.kernel = 31;
+  return s;
+}
+
+CacheSpec RKv() {
+  CacheSpec s = Scoring("r-kv", Scorer::kRedundancy);
+  s.window = 8;
+  s.recent = s.window;
+  s.kernel = 7;
+  s.pool = PoolKind::kMax;
+  s.group = GroupReduce::kMax;
+  s.evict = Evict::kBoth;
+  return s;
+}
+
+CacheSpec DuoAttention() {
+  CacheSpec s = Compressing("duo-attention");
+  s.select = SelectKind::kRecent;
+  s.heads = HeadSplit::kProfile;
+  s.sinks = 16;
+  s.recent = 64;
+  return s;
+}
+
 CacheSpec SnapKv(std::string_view policy) {
   CacheSpec s = Compressing(policy);
+  s.scorer = Scorer::kWindow;
   s.window = 32;
   s.recent = s.window;
   s.kernel = 5;
@@ -29,7 +120,7 @@ CacheSpec PyramidKv() {
 // A pool of 31 keeps the words behind a match together with it; without it
 // the entries that an answer is copied from are scattered and lost.
 CacheSpec SnapKvWide() {
-  CacheSpec s = Compressing("snapkv-wide");
+  CacheSpec s = Scoring("snapkv-wide", Scorer::kWindow);
   s.heads = HeadSplit::kGlobal;
   s.floor = 0.2;
   s.sinks = 4;
@@ -43,6 +134,7 @@ CacheSpec SnapKvWide() {
 
 CacheSpec Family(std::string_view policy, double ratio, int min) {
   CacheSpec s = Compressing(policy);
+  s.scorer = Scorer::kWindow;
   s.schedule = ScheduleKind::kLinear;
   s.ratio = ratio;
   s.min = min;
@@ -68,6 +160,10 @@ CacheSpec Mistral() {
 std::vector<Preset> MakePresets() {
   return {
       {"full", "keeps every entry", "", CacheSpec{}},
+      {"streaming-llm", "the first 4 entries and the newest ones",
+       "arXiv 2309.17453", StreamingLlm()},
+      {"h2o", "entries that gathered most attention so far, and the newest",
+       "arXiv 2306.14048", H2o()},
       {"snapkv",
        "entries that the last 32 queries attend to, same budget in each layer",
        "arXiv 2404.14469", SnapKv("snapkv"), true},
@@ -76,6 +172,27 @@ std::vector<Preset> MakePresets() {
       {"snapkv-wide",
        "SnapKV with a wide pool, one budget for all layers and heads", "",
        SnapKvWide()},
+      {"tova", "entries that the newest query attends to, shared by all heads",
+       "arXiv 2401.06104", Tova()},
+      {"knorm", "entries whose keys have the smallest norm", "arXiv 2406.11430",
+       Scoring("knorm", Scorer::kKeyNorm)},
+      {"keydiff", "entries whose keys differ most from the mean key",
+       "arXiv 2504.15364", Scoring("keydiff", Scorer::kKeyDiff)},
+      {"expected-attention",
+       "entries that queries to come are expected to attend to",
+       "arXiv 2510.00636", ExpectedAttention()},
+      {"chunkkv", "whole chunks of 20 entries by SnapKV's scores",
+       "arXiv 2502.00299", ChunkKv(), true},
+      {"kvzip", "entries that repeating the context needs (an extra pass)",
+       "arXiv 2505.23416", KvZip()},
+      {"far-attention",
+       "entries that rows far behind attended to most, without a question", "",
+       FarAttention()},
+      {"r-kv", "SnapKV's choice less entries that repeat others, in decode too",
+       "arXiv 2505.24133", RKv(), true},
+      {"duo-attention",
+       "whole heads by a profile of the model, the others sinks and recent",
+       "arXiv 2410.10819", DuoAttention()},
       {"llama",
        "linear pyramid down to half, first tenth of the layers in full", "",
        Llama()},

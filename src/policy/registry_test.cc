@@ -12,8 +12,12 @@ namespace {
 TEST(RegistryTest, NamesInOrder) {
   std::vector<std::string_view> names;
   for (const Preset& p : Presets()) names.push_back(p.name);
-  EXPECT_THAT(names, testing::ElementsAre("full", "snapkv", "pyramidkv",
-                                          "snapkv-wide", "llama", "mistral"));
+  EXPECT_THAT(names,
+              testing::ElementsAre("full", "streaming-llm", "h2o", "snapkv",
+                                   "pyramidkv", "snapkv-wide", "tova", "knorm",
+                                   "keydiff", "expected-attention", "chunkkv",
+                                   "kvzip", "far-attention", "r-kv",
+                                   "duo-attention", "llama", "mistral"));
   EXPECT_EQ(FindPreset("Full"), nullptr);
 }
 
@@ -28,6 +32,10 @@ TEST(RegistryTest, EveryRowIsALegalSpec) {
     if (p.spec.compresses) {
       text += ",keep=0.5";
       want.keep = 0.5;
+    }
+    if (p.spec.heads == HeadSplit::kProfile) {
+      text += ",profile=heads.json";
+      want.profile = "heads.json";
     }
     const Result<CacheSpec> spec = ParseCacheSpec(text);
     ASSERT_TRUE(spec.ok()) << spec.status().message();

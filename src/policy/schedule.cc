@@ -120,6 +120,11 @@ Result<int64_t> ExactSchedule::TotalForMemory() const {
 
 Result<Budgets> ExactSchedule::Resolve() const {
   Budgets budgets;
+  if (r_.total) {
+    budgets.entries = Spread(
+        std::clamp(*r_.total, std::min(least(), everything()), everything()));
+    return budgets;
+  }
   if (!spec_.has_budget()) {
     budgets.entries = ByFormula();
     return budgets;

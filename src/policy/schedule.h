@@ -4,6 +4,7 @@
 #define PYRAMIDKV_POLICY_SCHEDULE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,10 @@ struct BudgetRequest {
   int reserve_tokens = 0;
   // Bytes that the sequence needs besides (sliding-window layers).
   int64_t other_bytes = 0;
+  // Bytes per entry beside its page and position (scores, biases).
+  int64_t side_bytes = 0;
+  // In place of the spec's own budget; more than there is means everything.
+  std::optional<int64_t> total;
 };
 
 struct Budgets {

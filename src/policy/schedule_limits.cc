@@ -91,16 +91,16 @@ int LeastEntries(const CacheSpec& spec) {
 }
 
 // The array of positions grows by whole pages (cache/kv_cache.cc).
-static int64_t PositionBytes(int64_t slots) {
-  return Pages(slots) * kPageEntries * kPositionBytes;
+static int64_t SideBytes(int64_t slots, int64_t bytes) {
+  return Pages(slots) * kPageEntries * bytes;
 }
 
 int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r) {
   int64_t bytes = r.other_bytes;
   for (int kept : entries) {
     const int64_t slots = int64_t{kept} + r.reserve_tokens;
-    bytes += Pages(slots) * r.page_bytes;
-    if (kept < r.tokens) bytes += PositionBytes(slots);
+    bytes += Pages(slots) * r.page_bytes + SideBytes(slots, r.side_bytes);
+    if (kept < r.tokens) bytes += SideBytes(slots, kPositionBytes);
   }
   return bytes;
 }
@@ -113,7 +113,9 @@ int64_t MostGlobalBytes(int64_t total, const BudgetRequest& r) {
   }
   // A head fills its last page with one entry at worst.
   const int64_t pages = (slots + heads * (kPageEntries - 1)) / kPageEntries;
-  return r.other_bytes + pages * (r.page_bytes + kPageEntries * kPositionBytes);
+  return r.other_bytes +
+         pages *
+             (r.page_bytes + kPageEntries * (kPositionBytes + r.side_bytes));
 }
 
 std::vector<int> LayerFloors(const CacheSpec& spec, int layers, int tokens) {
@@ -140,7 +142,11 @@ Result<Budgets> ResolvePublishedPyramid(const CacheSpec& spec,
   const PublishedPyramid pyramid(spec, r);
   Budgets budgets;
   double mean = 0;
-  if (spec.keep) {
+  if (r.total) {
+    const double heads = double(r.layers) * r.kv_heads;
+    mean =
+        std::clamp(*r.total / heads, double(pyramid.least()), double(r.tokens));
+  } else if (spec.keep) {
     mean = pyramid.MeanForKeep(&budgets.warnings);
   } else if (spec.tokens) {
     PKV_ASSIGN_OR_RETURN(mean, pyramid.MeanForTokens());

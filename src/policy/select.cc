@@ -20,6 +20,7 @@ Protected ProtectedEntries(const CacheSpec& spec, int length, int budget) {
   }
   p.recent =
       spec.recent == kRecentHalf ? budget / 2 : std::min(spec.recent, budget);
+  p.recent = std::max(p.recent, std::min(spec.grace, budget));
   p.sinks = std::min(spec.sinks, budget - p.recent);
   return p;
 }
@@ -42,11 +43,25 @@ void MaxShifted(std::span<const float> in, int shift, std::span<float> out) {
 
 }  // namespace
 
+// The mean of each chunk of `kernel` entries, for all of its entries; a
+// shorter last chunk has its own mean.
+static void PoolChunks(int kernel, std::span<const float> in,
+                       std::span<float> out) {
+  for (size_t first = 0; first < in.size(); first += kernel) {
+    const size_t end = std::min(first + kernel, in.size());
+    float sum = 0;
+    for (size_t i = first; i < end; ++i) sum += in[i];
+    std::fill(out.begin() + first, out.begin() + end, sum / (end - first));
+  }
+}
+
 // Kernel outside, entries inside: the inner loops vectorise, and each output
 // is still summed in the order of its inputs.
 void Pool1d(PoolKind kind, int kernel, std::span<const float> in,
             std::span<float> out) {
-  DCHECK(kernel % 2 == 1 && in.size() == out.size());
+  DCHECK(in.size() == out.size());
+  if (kind == PoolKind::kChunk) return PoolChunks(kernel, in, out);
+  DCHECK(kernel % 2 == 1);
   const bool is_max = kind == PoolKind::kMax;
   std::fill(out.begin(), out.end(),
             is_max ? -std::numeric_limits<float>::infinity() : 0.0f);

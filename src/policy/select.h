@@ -20,7 +20,9 @@ Protected ProtectedEntries(const CacheSpec& spec, int length, int budget);
 
 // 1-D pooling with stride 1 and kernel / 2 padding on both sides. Average:
 // zeros pad and the divisor is always `kernel`; max: minus infinity pads.
-// in, out: [n], not overlapping. REQUIRES: kernel odd.
+// Chunk: instead the mean of each run of `kernel` entries (ChunkKV, arXiv
+// 2502.00299, section 3).
+// in, out: [n], not overlapping. REQUIRES: kernel odd, but for chunks.
 // Source: SnapKV (arXiv 2404.14469), section 4; PyTorch's avg_pool1d.
 void Pool1d(PoolKind kind, int kernel, std::span<const float> in,
             std::span<float> out);

@@ -69,7 +69,13 @@ const Preset& PresetOf(const CacheSpec& spec) {
 
 // `recent` where the text does not give it.
 int DefaultRecent(const Preset& preset, const CacheSpec& spec) {
-  if (spec.select == SelectKind::kRecent) return 0;  // all is recent anyway
+  // select=recent: all is recent anyway, but with a profile's two kinds.
+  if (spec.heads != HeadSplit::kProfile && spec.select == SelectKind::kRecent) {
+    return 0;
+  }
+  if (spec.select == preset.spec.select && !preset.recent_follows_window) {
+    return preset.spec.recent;
+  }
   if (spec.select == SelectKind::kMixed) return kRecentHalf;
   const bool was_half = preset.spec.recent == kRecentHalf;
   if (preset.recent_follows_window || was_half) return spec.window;
@@ -80,6 +86,8 @@ int DefaultRecent(const Preset& preset, const CacheSpec& spec) {
 void Derive(const Preset& preset, const Items& given, CacheSpec* spec) {
   if (!spec->compresses) return;
   if (!given.Has("recent")) spec->recent = DefaultRecent(preset, *spec);
+  // Heads of different lengths cannot keep one set.
+  if (spec->heads != HeadSplit::kEqual) spec->one_set = false;
   if (!WhyUnused(KeyUse::kFloors, *spec).empty()) {
     if (!given.Has("min")) spec->min.reset();
     if (!given.Has("warmup")) spec->warmup = 0;
@@ -89,13 +97,103 @@ void Derive(const Preset& preset, const Items& given, CacheSpec* spec) {
   }
 }
 
+Status CheckScorer(const CacheSpec& s) {
+  if (s.scorer == Scorer::kNone && s.select != SelectKind::kRecent) {
+    return Status::Usage(fmt::format(
+        "{} ranks no entries, so select={} has nothing to go by; allowed: "
+        "select=recent",
+        s.policy, FindSpecKey("select")->get(s)));
+  }
+  const bool of_prompt =
+      s.scorer == Scorer::kReconstruction || s.scorer == Scorer::kFarAttention;
+  if (of_prompt && s.evict != Evict::kPrefill) {
+    return Status::Usage(fmt::format(
+        "evict={} does not work with {}, whose scores come from the rows of "
+        "the prompt; allowed: evict=prefill",
+        FindSpecKey("evict")->get(s), s.policy));
+  }
+  if (s.prefill == PrefillKind::kStreaming &&
+      s.scorer == Scorer::kReconstruction) {
+    return Status::Usage(fmt::format(
+        "prefill=streaming does not work with {}, which repeats the whole "
+        "context; allowed: prefill=exact",
+        s.policy));
+  }
+  return Status();
+}
+
+// What `evict` and `prefill` do not go with.
+Status CheckEvict(const CacheSpec& s) {
+  if (s.prefill == PrefillKind::kStreaming && s.evict == Evict::kDecode) {
+    return Status::Usage(
+        "prefill=streaming evicts after each chunk, so it does not go with "
+        "evict=decode; allowed: evict=prefill or both");
+  }
+  if (s.evict != Evict::kPrefill && s.warmup > 0) {
+    return Status::Usage(fmt::format(
+        "warmup={} keeps whole layers, and evict={} bounds them; allowed: "
+        "warmup=0, or evict=prefill",
+        s.warmup, FindSpecKey("evict")->get(s)));
+  }
+  return Status();
+}
+
+Status CheckHeads(const CacheSpec& s) {
+  const std::string heads = FindSpecKey("heads")->get(s);
+  if (s.heads == HeadSplit::kAdaptive && s.select != SelectKind::kTopk) {
+    return Status::Usage(
+        "heads=adaptive goes by score; allowed: select=topk, or heads=equal");
+  }
+  if (s.heads == HeadSplit::kProfile) {
+    if (s.select != SelectKind::kRecent ||
+        s.schedule != ScheduleKind::kUniform) {
+      return Status::Usage(
+          "heads=profile keeps whole heads, or sinks and recent entries; "
+          "allowed: select=recent and schedule=uniform");
+    }
+    if (s.profile.empty()) {
+      return Status::Usage(
+          "heads=profile needs a profile of the model; allowed: profile=FILE "
+          "(bench/head_profile.py writes one)");
+    }
+  }
+  if (s.positions == Positions::kRenumber) {
+    if (s.heads != HeadSplit::kEqual) {
+      return Status::Usage(fmt::format(
+          "positions=renumber does not work with heads={}, which gives heads "
+          "of unequal lengths; allowed: heads=equal",
+          heads));
+    }
+    if (s.type_k == Codec::kBf16) {
+      return Status::Usage(
+          "positions=renumber does not work with type_k=bf16: rotating such "
+          "keys again loses too much; allowed: f16 or f32");
+    }
+  }
+  if (s.remainder == Remainder::kCluster && s.heads == HeadSplit::kGlobal) {
+    return Status::Usage(
+        "remainder=cluster does not work with heads=global, which drops "
+        "entries before all are known; allowed: heads=equal or adaptive");
+  }
+  return Status();
+}
+
 // The rules between keys that no single key can see.
 Status CheckTogether(const CacheSpec& s) {
-  if (!s.compresses) return Status();
+  if (!s.compresses) {
+    if (s.positions == Positions::kOriginal) return Status();
+    return Status::Usage(fmt::format(
+        "positions=renumber does not work with {}, which keeps every entry; "
+        "allowed: positions=original",
+        s.policy));
+  }
   if ((s.keep && s.tokens) || (s.keep && s.memory) || (s.tokens && s.memory)) {
     return Status::Usage(
         "two budgets are given; allowed: one of keep, tokens and memory");
   }
+  PKV_RETURN_IF_ERROR(CheckScorer(s));
+  PKV_RETURN_IF_ERROR(CheckEvict(s));
+  PKV_RETURN_IF_ERROR(CheckHeads(s));
   if (s.heads == HeadSplit::kGlobal) {
     if (s.schedule != ScheduleKind::kUniform) {
       return Status::Usage(fmt::format(
@@ -108,6 +206,12 @@ Status CheckTogether(const CacheSpec& s) {
           "heads=global goes by score alone; allowed: select=topk with an "
           "integer for recent, or heads=equal");
     }
+  }
+  if (s.pool != PoolKind::kChunk && s.kernel % 2 == 0) {
+    return Status::Usage(fmt::format(
+        "kernel={}: a pool has a middle; allowed: an odd integer, or any with "
+        "pool=chunk",
+        s.kernel));
   }
   if (s.select == SelectKind::kMixed && s.recent != kRecentHalf) {
     return Status::Usage(fmt::format(
@@ -198,7 +302,7 @@ std::string FormatCacheSpec(const CacheSpec& spec) {
     const std::string value = key.get(spec);
     const bool is_source = key.name == "schedule" || key.name == "mode" ||
                            key.name == "select" || key.name == "heads" ||
-                           key.name == "window";
+                           key.name == "window" || key.name == "evict";
     const CacheSpec& base = is_source ? preset.spec : derived;
     if (value.empty() || value == key.get(base)) continue;
     if (IsShadowed(key.name, spec)) continue;

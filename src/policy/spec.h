@@ -26,11 +26,32 @@ enum class ScheduleKind {
 };
 enum class PyramidMode { kExact, kReference, kKvpress };
 enum class SelectKind { kTopk, kMixed, kRecent };
-enum class HeadSplit { kEqual, kGlobal };
-enum class PoolKind { kAvg, kMax };
+// kProfile: whole heads by a profile of the model (duo-attention).
+enum class HeadSplit { kEqual, kAdaptive, kGlobal, kProfile };
+// kChunk: mean over chunks of `kernel` entries instead of a sliding pool.
+enum class PoolKind { kAvg, kMax, kChunk };
 enum class RowReduce { kMean, kMax };
 enum class GroupReduce { kMean, kMax, kSum };
-enum class ValueNorm { kOff, kV };
+enum class ValueNorm { kOff, kV, kWo };
+enum class Evict { kPrefill, kDecode, kBoth };
+enum class PrefillKind { kExact, kStreaming };
+enum class Remainder { kDrop, kCluster };
+enum class MergeRule { kMean, kAttention, kCosine };
+enum class Positions { kOriginal, kRenumber };
+enum class SumVariant { kSum, kObserved };
+
+// What ranks the entries: fixed by the policy, no key of the spec.
+enum class Scorer {
+  kNone,               // nothing is ranked (full, select=recent)
+  kWindow,             // attention of the last queries (SnapKV, TOVA)
+  kColumnSums,         // attention of all queries so far (H2O)
+  kFarAttention,       // most attention received from far behind
+  kKeyNorm,            // -||k||
+  kKeyDiff,            // distance from the mean key
+  kExpectedAttention,  // expected attention of the queries to come
+  kReconstruction,     // attention while the context is repeated (KVzip)
+  kRedundancy,         // window attention less similarity of keys (R-KV)
+};
 
 inline constexpr int kRecentHalf = -1;  // half of a head's budget
 
@@ -38,6 +59,8 @@ inline constexpr int kRecentHalf = -1;  // half of a head's budget
 struct CacheSpec {
   std::string policy = "full";
   bool compresses = false;  // false: keep everything, no schedule runs
+  Scorer scorer = Scorer::kNone;
+  bool one_set = false;  // all KV heads of a layer keep the same entries
 
   // The budget: at most one of the three.
   std::optional<double> keep;     // (0, 1] share of all entries
@@ -56,7 +79,8 @@ struct CacheSpec {
 
   SelectKind select = SelectKind::kTopk;
   HeadSplit heads = HeadSplit::kEqual;
-  double floor = 0.2;  // heads=global: share of the mean that a head is sure of
+  // heads=adaptive, global: share of the mean that a head is sure of.
+  double floor = 0.2;
   int sinks = 0;
   int recent = 0;  // or kRecentHalf
   int window = 32;
@@ -65,6 +89,19 @@ struct CacheSpec {
   RowReduce reduce = RowReduce::kMean;
   GroupReduce group = GroupReduce::kMean;
   ValueNorm vnorm = ValueNorm::kOff;
+  int spread = 0;    // entries behind a peak that stay with it
+  double decay = 1;  // kColumnSums: what a sum keeps of itself per token
+  int grace = 0;     // kColumnSums: newest entries that cannot leave
+  SumVariant variant = SumVariant::kSum;
+
+  Evict evict = Evict::kPrefill;
+  int slack = 64;  // entries over budget before a decode compaction
+  PrefillKind prefill = PrefillKind::kExact;
+  Remainder remainder = Remainder::kDrop;
+  double clusters = 0.25;  // below 1: share of a head's budget, else number
+  MergeRule merge = MergeRule::kMean;
+  Positions positions = Positions::kOriginal;
+  std::string profile;  // file, heads=profile
 
   Codec type_k = Codec::kF16;
   Codec type_v = Codec::kF16;
@@ -73,6 +110,10 @@ struct CacheSpec {
   int sliding_window = 0;
 
   bool has_budget() const { return keep || tokens || memory; }
+  bool evicts_prompt() const { return compresses && evict != Evict::kDecode; }
+  bool evicts_decoded() const {
+    return compresses && evict != Evict::kPrefill && keep != 1.0;
+  }
   bool operator==(const CacheSpec&) const = default;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <iterator>
 #include <vector>
 
@@ -11,6 +12,8 @@ namespace pyramidkv {
 namespace {
 
 constexpr int kMaxInt = 1 << 30;  // leaves room for sums of a few of them
+constexpr int kMaxKernel = 1023;
+constexpr int kMaxClusters = 1 << 20;
 
 template <typename E>
 struct Name {
@@ -32,24 +35,35 @@ constexpr Name<SelectKind> kSelects[] = {{"mixed", SelectKind::kMixed},
                                          {"topk", SelectKind::kTopk},
                                          {"recent", SelectKind::kRecent}};
 constexpr Name<HeadSplit> kHeads[] = {{"equal", HeadSplit::kEqual},
-                                      {"global", HeadSplit::kGlobal}};
+                                      {"adaptive", HeadSplit::kAdaptive},
+                                      {"global", HeadSplit::kGlobal},
+                                      {"profile", HeadSplit::kProfile}};
 constexpr Name<PoolKind> kPools[] = {{"avg", PoolKind::kAvg},
-                                     {"max", PoolKind::kMax}};
+                                     {"max", PoolKind::kMax},
+                                     {"chunk", PoolKind::kChunk}};
 constexpr Name<RowReduce> kReduces[] = {{"mean", RowReduce::kMean},
                                         {"max", RowReduce::kMax}};
 constexpr Name<GroupReduce> kGroups[] = {{"mean", GroupReduce::kMean},
                                          {"max", GroupReduce::kMax},
                                          {"sum", GroupReduce::kSum}};
-constexpr Name<ValueNorm> kValueNorms[] = {{"off", ValueNorm::kOff},
-                                           {"v", ValueNorm::kV}};
+constexpr Name<ValueNorm> kValueNorms[] = {
+    {"off", ValueNorm::kOff}, {"v", ValueNorm::kV}, {"wo", ValueNorm::kWo}};
+constexpr Name<Evict> kEvicts[] = {{"prefill", Evict::kPrefill},
+                                   {"decode", Evict::kDecode},
+                                   {"both", Evict::kBoth}};
+constexpr Name<PrefillKind> kPrefills[] = {
+    {"exact", PrefillKind::kExact}, {"streaming", PrefillKind::kStreaming}};
+constexpr Name<Remainder> kRemainders[] = {{"drop", Remainder::kDrop},
+                                           {"cluster", Remainder::kCluster}};
+constexpr Name<MergeRule> kMerges[] = {{"mean", MergeRule::kMean},
+                                       {"attention", MergeRule::kAttention},
+                                       {"cosine", MergeRule::kCosine}};
+constexpr Name<Positions> kPositionKinds[] = {
+    {"original", Positions::kOriginal}, {"renumber", Positions::kRenumber}};
+constexpr Name<SumVariant> kVariants[] = {{"sum", SumVariant::kSum},
+                                          {"observed", SumVariant::kObserved}};
 constexpr Name<Codec> kCodecs[] = {
     {"f32", Codec::kF32}, {"f16", Codec::kF16}, {"bf16", Codec::kBf16}};
-
-// Values that a key may have while it has only one: accepted, not stored.
-constexpr std::string_view kEvict = "prefill";
-constexpr std::string_view kPrefill = "exact";
-constexpr std::string_view kRemainder = "drop";
-constexpr std::string_view kPositions = "original";
 
 template <auto kMember, const auto& kNames>
 Status SetName(std::string_view key, std::string_view value, CacheSpec* spec) {
@@ -71,14 +85,6 @@ std::string GetName(const CacheSpec& spec) {
   }
   return "";
 }
-
-template <const std::string_view& kOnly>
-Status SetOnly(std::string_view key, std::string_view value, CacheSpec*) {
-  if (value == kOnly) return Status();
-  return BadValue(key, value, kOnly);
-}
-
-std::string GetNothing(const CacheSpec&) { return ""; }
 
 template <auto kMember, int kLow, int kHigh = kMaxInt>
 Status SetInteger(std::string_view key, std::string_view value,
@@ -186,17 +192,42 @@ std::string GetRecent(const CacheSpec& s) {
   return s.recent == kRecentHalf ? "half" : fmt::format("{}", s.recent);
 }
 
+// Chunks (pool=chunk) may have any length: CheckTogether refuses the rest.
 Status SetKernel(std::string_view key, std::string_view value,
                  CacheSpec* spec) {
-  constexpr int kMaxKernel = 1023;
   const auto number = ParseInteger(value);
-  if (!number || *number < 1 || *number > kMaxKernel || *number % 2 == 0) {
+  if (!number || *number < 1 || *number > kMaxKernel) {
     return BadValue(key, value,
                     fmt::format("an odd integer from 1 to {}", kMaxKernel));
   }
   spec->kernel = static_cast<int>(*number);
   return Status();
 }
+
+// A share of each head's budget, or a number.
+Status SetClusters(std::string_view key, std::string_view value,
+                   CacheSpec* spec) {
+  const auto number = ParseNumber(value);
+  const bool whole = number && *number >= 1 && *number <= kMaxClusters &&
+                     *number == std::floor(*number);
+  if (!number || !(*number > 0) || (*number >= 1 && !whole)) {
+    return BadValue(key, value,
+                    fmt::format("a share below 1 of each head's budget, or a "
+                                "number of clusters from 1 to {}",
+                                kMaxClusters));
+  }
+  spec->clusters = *number;
+  return Status();
+}
+
+Status SetProfile(std::string_view key, std::string_view value,
+                  CacheSpec* spec) {
+  if (value.empty()) return BadValue(key, value, "the path of a profile");
+  spec->profile = std::string(value);
+  return Status();
+}
+
+std::string GetProfile(const CacheSpec& s) { return s.profile; }
 
 Status SetType(std::string_view key, std::string_view value, CacheSpec* spec) {
   PKV_RETURN_IF_ERROR((SetName<&CacheSpec::type_k, kCodecs>(key, value, spec)));
@@ -227,31 +258,46 @@ constexpr SpecKey kKeys[] = {
      GetValue<&S::warmup>},
     {"sinks", KeyUse::kCompress, SetInteger<&S::sinks, 0>, GetValue<&S::sinks>},
     {"recent", KeyUse::kRecent, SetRecent, GetRecent},
-    {"window", KeyUse::kScores, SetInteger<&S::window, 1, 8192>,
+    {"window", KeyUse::kWindow, SetInteger<&S::window, 1, 8192>,
      GetValue<&S::window>},
-    {"kernel", KeyUse::kScores, SetKernel, GetValue<&S::kernel>},
-    {"pool", KeyUse::kScores, SetName<&S::pool, kPools>,
+    {"kernel", KeyUse::kRanks, SetKernel, GetValue<&S::kernel>},
+    {"pool", KeyUse::kRanks, SetName<&S::pool, kPools>,
      GetName<&S::pool, kPools>},
-    {"reduce", KeyUse::kScores, SetName<&S::reduce, kReduces>,
+    {"reduce", KeyUse::kWindow, SetName<&S::reduce, kReduces>,
      GetName<&S::reduce, kReduces>},
     {"select", KeyUse::kCompress, SetName<&S::select, kSelects>,
      GetName<&S::select, kSelects>},
     {"heads", KeyUse::kCompress, SetName<&S::heads, kHeads>,
      GetName<&S::heads, kHeads>},
-    {"floor", KeyUse::kGlobal, SetNumber<&S::floor, 0, 1>, GetValue<&S::floor>},
-    {"group", KeyUse::kScores, SetName<&S::group, kGroups>,
+    {"floor", KeyUse::kFloor, SetNumber<&S::floor, 0, 1>, GetValue<&S::floor>},
+    {"group", KeyUse::kGroup, SetName<&S::group, kGroups>,
      GetName<&S::group, kGroups>},
-    {"vnorm", KeyUse::kScores, SetName<&S::vnorm, kValueNorms>,
+    {"vnorm", KeyUse::kRanks, SetName<&S::vnorm, kValueNorms>,
      GetName<&S::vnorm, kValueNorms>},
-    {"evict", KeyUse::kCompress, SetOnly<kEvict>, GetNothing},
-    {"prefill", KeyUse::kAlways, SetOnly<kPrefill>, GetNothing},
-    {"remainder", KeyUse::kCompress, SetOnly<kRemainder>, GetNothing},
+    {"evict", KeyUse::kCompress, SetName<&S::evict, kEvicts>,
+     GetName<&S::evict, kEvicts>},
+    {"slack", KeyUse::kSlack, SetInteger<&S::slack, 1>, GetValue<&S::slack>},
+    {"prefill", KeyUse::kAlways, SetName<&S::prefill, kPrefills>,
+     GetName<&S::prefill, kPrefills>},
+    {"remainder", KeyUse::kRanks, SetName<&S::remainder, kRemainders>,
+     GetName<&S::remainder, kRemainders>},
+    {"clusters", KeyUse::kCluster, SetClusters, GetValue<&S::clusters>},
+    {"merge", KeyUse::kCluster, SetName<&S::merge, kMerges>,
+     GetName<&S::merge, kMerges>},
+    {"spread", KeyUse::kRanks, SetInteger<&S::spread, 0, 1024>,
+     GetValue<&S::spread>},
+    {"decay", KeyUse::kSums, SetPositive<&S::decay, 1>, GetValue<&S::decay>},
+    {"grace", KeyUse::kSums, SetInteger<&S::grace, 0>, GetValue<&S::grace>},
+    {"variant", KeyUse::kSums, SetName<&S::variant, kVariants>,
+     GetName<&S::variant, kVariants>},
     {"type", KeyUse::kAlways, SetType, GetName<&S::type_k, kCodecs>},
     {"type_k", KeyUse::kAlways, SetName<&S::type_k, kCodecs>,
      GetName<&S::type_k, kCodecs>},
     {"type_v", KeyUse::kAlways, SetName<&S::type_v, kCodecs>,
      GetName<&S::type_v, kCodecs>},
-    {"positions", KeyUse::kAlways, SetOnly<kPositions>, GetNothing},
+    {"positions", KeyUse::kAlways, SetName<&S::positions, kPositionKinds>,
+     GetName<&S::positions, kPositionKinds>},
+    {"profile", KeyUse::kProfile, SetProfile, GetProfile},
     {"sliding_window", KeyUse::kAlways, SetInteger<&S::sliding_window, 0>,
      GetValue<&S::sliding_window>},
 };

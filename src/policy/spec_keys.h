@@ -23,9 +23,15 @@ enum class KeyUse {
   kTable,       // schedule=table
   kCustom,      // schedule=custom
   kFloors,      // schedules that apply `min` and `warmup`
-  kGlobal,      // heads=global
+  kFloor,       // heads=adaptive or global
+  kProfile,     // heads=profile
   kRecent,      // every select but recent, which keeps recent entries anyway
-  kScores,      // entries are ranked by the window's attention
+  kRanks,       // entries are ranked
+  kWindow,      // ranked by the attention of the last queries
+  kGroup,       // ranked by attention, or by what each query head expects
+  kSums,        // ranked by the attention of all queries
+  kSlack,       // evict=decode or both
+  kCluster,     // remainder=cluster
 };
 
 struct SpecKey {

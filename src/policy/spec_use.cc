@@ -17,10 +17,43 @@ std::string OnlyWith(const CacheSpec& spec, bool used,
                      FindSpecKey("schedule")->get(spec), schedules);
 }
 
+std::string WhyNotRanked(const CacheSpec& spec) {
+  if (spec.scorer == Scorer::kNone) {
+    return fmt::format(
+        "{} keeps recent entries and ranks none; allowed with "
+        "policies that score entries",
+        spec.policy);
+  }
+  if (spec.select != SelectKind::kRecent) return "";
+  return "select=recent does not use it; allowed with select=topk or mixed";
+}
+
+// A key of some scorers only.
+std::string OnlyScorers(const CacheSpec& spec, bool used,
+                        std::string_view which) {
+  const std::string why = WhyNotRanked(spec);
+  if (!why.empty() || used) return why;
+  return fmt::format(
+      "{} does not use it; allowed with policies that rank by "
+      "{}",
+      spec.policy, which);
+}
+
+bool RanksByWindow(const CacheSpec& spec) {
+  return spec.scorer == Scorer::kWindow || spec.scorer == Scorer::kRedundancy;
+}
+
+bool RanksByQueryHeads(const CacheSpec& spec) {
+  return spec.scorer != Scorer::kKeyNorm && spec.scorer != Scorer::kKeyDiff;
+}
+
 std::string WhyNoFloors(const CacheSpec& spec) {
   if (spec.heads == HeadSplit::kGlobal) {
     return "heads=global does not use it; allowed with heads=equal, and "
            "`floor` with heads=global";
+  }
+  if (spec.heads == HeadSplit::kProfile) {
+    return "heads=profile does not use it; allowed with heads=equal";
   }
   if (spec.schedule == ScheduleKind::kArithmetic &&
       spec.mode != PyramidMode::kExact) {
@@ -45,7 +78,6 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
   const ScheduleKind schedule = spec.schedule;
   const bool linear = schedule == ScheduleKind::kLinear;
   const bool power = schedule == ScheduleKind::kPower;
-  const bool recent_only = spec.select == SelectKind::kRecent;
   switch (use) {
     case KeyUse::kAlways:
     case KeyUse::kCompress:
@@ -63,14 +95,41 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
       return OnlyWith(spec, schedule == ScheduleKind::kCustom, "custom");
     case KeyUse::kFloors:
       return WhyNoFloors(spec);
-    case KeyUse::kGlobal:
-      if (spec.heads == HeadSplit::kGlobal) return "";
-      return "heads=equal does not use it; allowed with heads=global";
+    case KeyUse::kFloor:
+      if (spec.heads == HeadSplit::kGlobal ||
+          spec.heads == HeadSplit::kAdaptive) {
+        return "";
+      }
+      return fmt::format(
+          "heads={} does not use it; allowed with heads=adaptive or global",
+          FindSpecKey("heads")->get(spec));
+    case KeyUse::kProfile:
+      if (spec.heads == HeadSplit::kProfile) return "";
+      return fmt::format("heads={} does not use it; allowed with heads=profile",
+                         FindSpecKey("heads")->get(spec));
     case KeyUse::kRecent:
-    case KeyUse::kScores:
-      if (!recent_only) return "";
+      if (spec.heads == HeadSplit::kProfile ||
+          spec.select != SelectKind::kRecent) {
+        return "";
+      }
       return "select=recent does not use it; allowed with select=topk or "
              "mixed";
+    case KeyUse::kRanks:
+      return WhyNotRanked(spec);
+    case KeyUse::kWindow:
+      return OnlyScorers(spec, RanksByWindow(spec),
+                         "the attention of the last queries (snapkv)");
+    case KeyUse::kGroup:
+      return OnlyScorers(spec, RanksByQueryHeads(spec), "attention");
+    case KeyUse::kSums:
+      return OnlyScorers(spec, spec.scorer == Scorer::kColumnSums,
+                         "the attention of all queries (h2o)");
+    case KeyUse::kSlack:
+      if (spec.evict != Evict::kPrefill) return "";
+      return "evict=prefill does not use it; allowed with evict=decode or both";
+    case KeyUse::kCluster:
+      if (spec.remainder == Remainder::kCluster) return "";
+      return "remainder=drop does not use it; allowed with remainder=cluster";
   }
   return "";
 }

@@ -1,8 +1,9 @@
 // Puts a layer's entries into a cache as a cache spec says: how many
-// (schedule), which (scorer), and what of the rest (dropped).
+// (schedule), which (scorer), and what becomes of the rest (remainder).
 //
-// Called by a prompt pass after each layer's attention, in layer order; many
-// compressors may serve one pass (one prefill, several caches).
+// Called by a prompt pass after each layer's attention, in layer order (many
+// compressors may serve one pass: one prefill, several caches), and by a
+// decode pass when generated tokens have filled the cache.
 
 #ifndef PYRAMIDKV_RUNTIME_COMPRESSOR_H_
 #define PYRAMIDKV_RUNTIME_COMPRESSOR_H_
@@ -24,44 +25,57 @@
 #include "policy/schedule.h"
 #include "policy/spec.h"
 #include "pyramidkv/status.h"
+#include "runtime/layer_entries.h"
+#include "runtime/query_ring.h"
 
 namespace pyramidkv {
-
-// One layer after its attention: the entries that the cache already holds
-// (decoded), then the fresh rows of this pass.
-struct LayerEntries {
-  int layer = 0;
-  int fresh = 0;                    // rows of this pass
-  int fresh_position = 0;           // of the first of them
-  const int* past = nullptr;        // [kv_heads] entries from the cache
-  const float* const* k = nullptr;  // [kv_heads] -> [past + fresh, head_dim]
-  const float* const* v = nullptr;
-  const float* window_q = nullptr;  // last window_rows queries, see LayerView
-  int window_rows = 0;
-};
 
 class Compressor {
  public:
   // windows [layers]: tokens that a layer sees, 0: all. Layers with a window
   // are rings and not compressed, unless every layer has one.
   // reserve_tokens: entries to leave room for under `memory`; < 0: unbounded.
-  Compressor(const CacheSpec& spec, const HyperParams& params,
+  Compressor(const CacheSpec& spec, const Model& model,
              std::vector<int> windows, int reserve_tokens);
+  ~Compressor();
+  Compressor(Compressor&&) noexcept;
+
+  // Reads what the spec names (a profile). Before anything else.
+  // Errors: kUsage, kModel.
+  Status Open();
+
+  // Forgets the context.
+  void Reset();
 
   const CacheSpec& spec() const { return spec_; }
+  ScorerNeeds needs() const { return NeedsOf(spec_); }
 
-  // How many of a prompt's last queries the scorer wants to see.
-  int window_rows() const;
-
-  // Resolves the budgets for a context of `tokens`. Errors: see
-  // ResolveBudgets; kUsage for `memory` with an unbounded reserve.
-  Status Begin(int tokens);
+  // Resolves the budgets for a context of `tokens`, of which a streamed prompt
+  // ends at `prompt_end` (otherwise the same). Errors: see ResolveBudgets;
+  // kUsage for `memory` with an unbounded reserve.
+  Status Begin(int tokens, int prompt_end);
 
   // Stores a layer's fresh entries and evicts down to the budget.
   Status OnLayer(const LayerEntries& entries, KvCache* cache, ThreadPool* pool);
 
   // After the last layer.
   Status End(KvCache* cache);
+
+  // --- while tokens are generated ---
+
+  // How many more rows may be appended before OnDecoded has to be called; at
+  // least 1.
+  int RowsBeforeEviction(const KvCache& cache) const;
+  // A generated row's queries [heads, head_dim] after RoPE.
+  void ObserveQuery(int layer, int position, const float* q);
+  bool gathers_attention() const {
+    return spec_.evicts_decoded() && spec_.scorer == Scorer::kColumnSums;
+  }
+  // Evicts if a head is `slack` entries over its budget. position: tokens seen.
+  Status OnDecoded(int position, KvCache* cache, ThreadPool* pool);
+  QueryRing* queries() { return &ring_; }
+  // Positions of keys are rotated for position - shift (positions=renumber).
+  void set_rope_shift(int shift) { rope_shift_ = shift; }
 
   // [layers] mean budget per KV head, or none where nothing was resolved.
   std::optional<int> budget(int layer) const;
@@ -72,33 +86,56 @@ class Compressor {
   void set_trace(std::function<void(std::string_view)> sink) {
     trace_ = std::move(sink);
   }
-  void set_step(int step) { step_ = step; }
 
  private:
+  struct Profile;
+  int compressible_layers() const;
+  BudgetRequest Request(int tokens) const;
+  Status ResolveProfile();
+  Status ResolveDecode(int tokens);
+  // Empty for a ring.
+  std::span<const int> layer_budgets(int layer) const;
+  std::vector<int> HeadBudgets(const LayerEntries& e,
+                               const LayerScores& scores) const;
   Status StoreAll(const LayerEntries& e, int head, KvCache* cache) const;
-  Status OnEqualLayer(const LayerEntries& e, KvCache* cache, ThreadPool* pool);
-  Status OnGlobalLayer(const LayerEntries& e, KvCache* cache, ThreadPool* pool);
+  Status KeepAll(const LayerEntries& e, const LayerScores& scores,
+                 KvCache* cache, ThreadPool* pool);
+  Status KeepBest(const LayerEntries& e, LayerScores* scores, KvCache* cache,
+                  ThreadPool* pool);
+  Status KeepGlobal(const LayerEntries& e, LayerScores* scores, KvCache* cache,
+                    ThreadPool* pool);
+  Status KeepInHead(const LayerEntries& e, int head, int budget,
+                    const LayerScores& scores, KvCache* cache,
+                    double* mass) const;
   Status ApplyTrim(bool last, KvCache* cache);
-  LayerScores Score(const LayerEntries& e, std::span<const int> budgets,
+  Status EvictDecoded(int layer, KvCache* cache, ThreadPool* pool);
+  int ObservedRows(int layer, const KvCache& cache) const;
+  void ObserveStatistics(const LayerEntries& e);
+  void AddStatistics(int layer, int position, const float* q, int rows);
+  LayerScores Score(const LayerEntries& e, const KvCache& cache,
+                    std::span<const int> budgets, bool want_mass,
                     ThreadPool* pool) const;
   int visible_from(const LayerEntries& e, const KvCache& cache, int head) const;
   int64_t RingBytes(int64_t page_bytes) const;
   void Trace(const KvCache& cache, int layer, int head) const;
-  // Empty for a ring.
-  std::span<const int> layer_budgets(int layer) const;
-  int compressible_layers() const;
 
   CacheSpec spec_;
-  int layers_, kv_heads_, group_, head_dim_;
-  float attention_scale_;
+  const Model* model_;
+  int layers_, kv_heads_, head_dim_;
   std::vector<int> windows_;     // [layers]
   std::vector<int> compressed_;  // [layers] rank among these; -1: a ring
   int reserve_tokens_;
   int tokens_ = 0;
-  int step_ = 0;
+  int step_ = 0;  // compactions so far
+  int rope_shift_ = 0;
+  bool decoding_ = false;  // in OnDecoded
   bool resolved_ = false;
   Budgets budgets_;
+  Budgets decode_budgets_;  // evict=decode, both
   std::unique_ptr<GlobalSplit> global_;
+  std::unique_ptr<Profile> profile_;
+  std::vector<QueryStatistics> statistics_;  // [layers]
+  QueryRing ring_;
   std::vector<std::optional<double>> retained_;  // [layers]
   std::vector<std::string> warnings_;
   std::function<void(std::string_view)> trace_;

@@ -42,8 +42,9 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
     states_.push_back(state);
     DequantizeRows(context_.model->token_embedding(), rows[r].token, 1,
                    hidden_.data() + r * p.embedding);
-    RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2, state.position,
-              p.rope.magnitude, rope_.data() + r * p.rope.dims);
+    RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2,
+              state.position - state.sequence->rope_shift, p.rope.magnitude,
+              rope_.data() + r * p.rope.dims);
   }
   for (int r = this->rows() - 2; r >= 0; --r) {
     if (states_[r].sequence == states_[r + 1].sequence) {
@@ -59,6 +60,10 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
   }
   for (const RowState& state : states_) {
     state.sequence->position = state.position + 1;
+  }
+  for (const RowState& state : states_) {
+    if (state.later > 0) continue;
+    PKV_RETURN_IF_ERROR(state.sequence->AfterRows(context_.pool));
   }
   Output(hidden_.data(), this->rows(), logits);
   return {};
@@ -133,6 +138,8 @@ void DecodePass::Attend(int layer) {
   size_t result = 0;
   for (int r = 0; r < rows(); ++r) {
     const RowState& state = states_[r];
+    state.sequence->compressor.ObserveQuery(
+        layer, state.position, q_.data() + size_t(r) * p.heads * p.head_dim);
     for (int h = 0; h < p.kv_heads; ++h) {
       const HeadView view = state.sequence->cache.View(layer, h);
       const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;

@@ -58,8 +58,10 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<Session>> NewSession(
       const SessionOptions& options) override {
     PKV_ASSIGN_OR_RETURN(CacheSpec spec, ParseCacheSpec(options.kv));
-    return std::unique_ptr<Session>(std::make_unique<SessionImpl>(
-        Parts(), &pages_, spec, options.kv, options));
+    auto session = std::make_unique<SessionImpl>(Parts(), &pages_, spec,
+                                                 options.kv, options);
+    PKV_RETURN_IF_ERROR(session->Open());
+    return std::unique_ptr<Session>(std::move(session));
   }
 
   Status ReadShared(std::span<const int> tokens,
@@ -108,8 +110,7 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
                               std::span<Session* const> sessions,
                               const Progress& progress) {
   if (tokens.empty()) return Status::Usage("the prompt is empty");
-  std::vector<SessionImpl*> own;
-  std::vector<Sequence*> sequences;
+  std::vector<SessionImpl*> exact, streaming;
   for (Session* s : sessions) {
     auto* session = static_cast<SessionImpl*>(s);
     PKV_RETURN_IF_ERROR(session->CheckTokens(tokens));
@@ -123,11 +124,19 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
       return Status::Usage(
           "a shared prefill needs one sliding_window for all caches");
     }
-    own.push_back(session);
-    sequences.push_back(session->sequence());
+    const CacheSpec& spec = session->sequence()->compressor.spec();
+    const bool streams = spec.prefill == PrefillKind::kStreaming;
+    (streams ? streaming : exact).push_back(session);
   }
-  PromptPass pass(context_, tokens, sequences);
-  return SessionImpl::RunPass(&pass, Parts(), own, progress);
+  if (!exact.empty()) {
+    PKV_RETURN_IF_ERROR(SessionImpl::ReadAll(Parts(), exact, tokens, progress));
+  }
+  // Later chunks attend to what one cache kept of earlier ones.
+  for (SessionImpl* session : streaming) {
+    PKV_RETURN_IF_ERROR(
+        SessionImpl::ReadAll(Parts(), {&session, 1}, tokens, progress));
+  }
+  return {};
 }
 
 Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "runtime/session.h"
@@ -118,8 +119,7 @@ Status SessionImpl::AddForced(std::span<const int> forced, Answer* answer,
   const size_t vocabulary = logits_.size();
   std::vector<float> rows;
   while (!forced.empty() && !answer->Cancelled()) {
-    const auto part =
-        forced.subspan(0, std::min<size_t>(kMaxRows, forced.size()));
+    const auto part = forced.subspan(0, std::min(RowsAtOnce(), forced.size()));
     forced = forced.subspan(part.size());
     std::vector<float> before = logits_;
     if (!answer->ShowLogits(before)) return SinkFailed();
@@ -147,7 +147,7 @@ Status SessionImpl::AddSampled(size_t limit, bool shown, Answer* answer,
   while (!answer->ended() && answer->tokens().size() < limit &&
          !answer->Cancelled()) {
     if (pending) {
-      if (position() >= context_size_) break;
+      if (position() >= context_size_ && !sequence_.renumbers()) break;
       SessionImpl* const self = this;
       const int last = answer->tokens().back().id;
       PKV_RETURN_IF_ERROR(DecodeRows(parts_, {&self, 1}, {&last, 1}, &rows));
@@ -171,8 +171,11 @@ Result<Generation> SessionImpl::Generate(const GenerateOptions& options) {
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Sampler> sampler,
                        Sampler::Make(options.sampling, *parts_.tokenizer));
   Answer answer(options, *parts_.tokenizer);
-  const auto limit = static_cast<size_t>(
-      options.max_tokens >= 0 ? options.max_tokens : context_size_);
+  // Unbounded only where positions are: forced tokens may pass the context.
+  const int most =
+      sequence_.renumbers() ? std::numeric_limits<int>::max() : context_size_;
+  const auto limit =
+      static_cast<size_t>(options.max_tokens >= 0 ? options.max_tokens : most);
   const std::span<const int> forced =
       std::span<const int>(options.forced)
           .subspan(0, std::min(limit, options.forced.size()));

@@ -12,6 +12,11 @@ namespace {
 constexpr double kWaveFlops = 2e10;
 constexpr int kMaxWaveTiles = 16;
 
+// KVzip (arXiv 2505.23416), section 3.2, with smaller chunks: attention to a
+// chunk is sharper when less is repeated at once (docs/policies.md).
+constexpr int kRepeatChunk = 512;
+constexpr int kRepeatLead = 8;  // tokens of the chunk before, to start from
+
 int WaveTiles(const HyperParams& p, int threads) {
   const double weights = double{1.0} * p.embedding *
                          (2.0 * p.heads * p.head_dim +
@@ -31,46 +36,86 @@ void AddBias(const std::vector<float>& bias, float* rows) {
 
 PromptPass::PromptPass(const ForwardContext& context,
                        std::span<const int> tokens,
-                       std::span<Sequence* const> targets)
+                       std::span<Sequence* const> targets,
+                       std::span<const int> repeat)
     : context_(context),
       params_(context.model->params()),
-      tokens_(tokens.begin(), tokens.end()),
       targets_(targets.begin(), targets.end()),
       position_(targets[0]->position),
-      rows_(static_cast<int>(tokens.size())),
-      tiles_((rows_ + kPromptTile - 1) / kPromptTile),
-      wave_tiles_(
-          std::min(tiles_, WaveTiles(params_, context.pool->threads()))) {}
-
-int64_t PromptPass::done() const {
-  return int64_t{layer_} * rows_ + std::min(tile_ * kPromptTile, rows_);
+      rows_(static_cast<int>(tokens.size())) {
+  AddSegment({tokens.begin(), tokens.end()}, 0, 0);
+  bool repeats = false;
+  for (const Sequence* s : targets_) {
+    const ScorerNeeds needs = s->compressor.needs();
+    window_rows_ = std::max(window_rows_, needs.window_rows);
+    keep_lse_ = keep_lse_ || needs.all_rows || needs.repetition;
+    keep_queries_ = keep_queries_ || keep_lse_ || needs.query_statistics;
+    repeats = repeats || needs.repetition;
+  }
+  window_rows_ = std::min(window_rows_, rows_);
+  if (repeats) AddRepetitions(repeat);
+  wave_tiles_ = std::min(tiles_, WaveTiles(params_, context.pool->threads()));
 }
 
-int64_t PromptPass::total() const { return int64_t{params_.layers} * rows_; }
+void PromptPass::AddSegment(std::vector<int> tokens, int from, int to) {
+  Segment s;
+  s.first_tile = tiles_;
+  s.rows = static_cast<int>(tokens.size());
+  s.position = segments_.empty() ? position_ : position_ + rows_;
+  s.entry = segments_.empty() ? 0 : rows_;
+  s.from = from;
+  s.to = to;
+  s.tokens = std::move(tokens);
+  tiles_ += (s.rows + kPromptTile - 1) / kPromptTile;
+  tile_segment_.resize(tiles_, static_cast<int>(segments_.size()));
+  segments_.push_back(std::move(s));
+}
+
+void PromptPass::AddRepetitions(std::span<const int> repeat) {
+  const std::vector<int> prompt = segments_[0].tokens;
+  for (int from = 0; from < rows_; from += kRepeatChunk) {
+    const int to = std::min(from + kRepeatChunk, rows_);
+    std::vector<int> tokens(repeat.begin(), repeat.end());
+    const int lead = std::max(0, from - kRepeatLead);
+    tokens.insert(tokens.end(), prompt.begin() + lead, prompt.begin() + to);
+    AddSegment(std::move(tokens), from, to);
+  }
+}
+
+int64_t PromptPass::done() const {
+  return (int64_t{layer_} * tiles_ + tile_) * kPromptTile;
+}
+
+int64_t PromptPass::total() const {
+  return int64_t{params_.layers} * tiles_ * kPromptTile;
+}
 
 int PromptPass::tile_rows(int tile) const {
-  return std::min(kPromptTile, rows_ - tile * kPromptTile);
+  return std::min(kPromptTile, segment_of(tile).rows - first_row(tile));
 }
 
 const float* PromptPass::last_hidden() const {
   return hidden_.data() + size_t(rows_ - 1) * params_.embedding;
 }
 
-Status PromptPass::Begin() {
+Status PromptPass::Begin(int prompt_end) {
   for (Sequence* s : targets_) {
-    PKV_RETURN_IF_ERROR(s->compressor.Begin(position_ + rows_));
-    window_rows_ = std::max(window_rows_, s->compressor.window_rows());
+    PKV_RETURN_IF_ERROR(s->MakeRoom(rows_, context_.pool));
+    PKV_RETURN_IF_ERROR(s->compressor.Begin(position_ + rows_, prompt_end));
   }
-  window_rows_ = std::min(window_rows_, rows_);
+  rope_shift_ = targets_[0]->rope_shift;
   const HyperParams& p = params_;
-  const size_t q_width = size_t(p.heads) * p.head_dim;
+  const size_t q_width = this->q_width();
   hidden_.Resize(size_t(tiles_) * kPromptTile * p.embedding);
-  rope_.Resize(size_t(rows_) * p.rope.dims);
-  wave_q_.Resize(size_t(wave_tiles_) * kPromptTile * q_width);
+  rope_.Resize(size_t(tiles_) * kPromptTile * p.rope.dims);
+  q_.Resize(size_t(keep_queries_ ? tiles_ : wave_tiles_) * kPromptTile *
+            q_width);
+  if (keep_lse_) lse_.Resize(size_t(tiles_) * kPromptTile * p.heads);
   window_q_.Resize(window_rows_ * q_width);
   past_.resize(p.kv_heads);
   k_.resize(p.kv_heads);
   v_.resize(p.kv_heads);
+  bias_.resize(p.kv_heads);
   k16_.resize(p.kv_heads);
   v16_.resize(p.kv_heads);
   scratch_.resize(context_.pool->threads());
@@ -83,19 +128,24 @@ Status PromptPass::Begin() {
     s.product.Resize(size_t(kPromptTile) * p.embedding);
     s.prefill.Resize(p.group(), p.head_dim);
   }
-  context_.pool->ParallelFor(tiles_, [&](int tile, int) {
-    const int first = tile * kPromptTile;
-    for (int r = first; r < first + tile_rows(tile); ++r) {
-      DequantizeRows(context_.model->token_embedding(), tokens_[r], 1,
-                     hidden(r));
-      RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2, position_ + r,
-                p.rope.magnitude, rope_.data() + size_t(r) * p.rope.dims);
-    }
-    // Padding rows are computed and thrown away; zeros keep them finite.
-    std::fill(hidden(first + tile_rows(tile)), hidden(first + kPromptTile),
-              0.0f);
-  });
+  context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
   return {};
+}
+
+void PromptPass::EmbedTile(int tile) {
+  const Rope& rope = params_.rope;
+  const Segment& s = segment_of(tile);
+  const int first = tile * kPromptTile;
+  for (int r = 0; r < tile_rows(tile); ++r) {
+    const int row = first_row(tile) + r;
+    DequantizeRows(context_.model->token_embedding(), s.tokens[row], 1,
+                   hidden(first + r));
+    RopeTable(rope.inv_freq.data(), rope.dims / 2,
+              s.position + row - rope_shift_, rope.magnitude,
+              rope_.data() + size_t(first + r) * rope.dims);
+  }
+  // Padding rows are computed and thrown away; zeros keep them finite.
+  std::fill(hidden(first + tile_rows(tile)), hidden(first + kPromptTile), 0.0f);
 }
 
 Result<bool> PromptPass::Step() {
@@ -103,7 +153,12 @@ Result<bool> PromptPass::Step() {
   PackLayer();
   if (tile_ == 0) BeginLayer();
   const int first = tile_;
-  const int count = std::min(wave_tiles_, tiles_ - first);
+  // Repetitions write their keys over each other: one at a time.
+  int count = 1;
+  while (count < wave_tiles_ && first + count < tiles_ &&
+         tile_segment_[first + count] == tile_segment_[first]) {
+    ++count;
+  }
   context_.pool->ParallelFor(
       count, [&](int i, int worker) { ProjectTile(first + i, worker); });
   context_.pool->ParallelFor(count, [&](int i, int worker) {
@@ -111,7 +166,7 @@ Result<bool> PromptPass::Step() {
     const int tile = first + count - 1 - i;
     if (!NeedsAttention(tile)) return;
     AttendTile(tile, worker);
-    FeedForwardTile(tile, worker);
+    if (NeedsOutput(tile)) FeedForwardTile(tile, worker);
   });
   tile_ += count;
   if (tile_ < tiles_) return false;
@@ -126,9 +181,14 @@ Result<bool> PromptPass::Step() {
   return true;
 }
 
-// Behind the last layer only the last row is read.
+// Behind the last layer only the prompt's last row is read.
+bool PromptPass::NeedsOutput(int tile) const {
+  return layer_ + 1 < params_.layers ||
+         (tile_segment_[tile] == 0 && first_row(tile) + kPromptTile >= rows_);
+}
+
 bool PromptPass::NeedsAttention(int tile) const {
-  return layer_ + 1 < params_.layers || tile == tiles_ - 1;
+  return keep_lse_ || NeedsOutput(tile);
 }
 
 void PromptPass::BeginLayer() {
@@ -136,7 +196,17 @@ void PromptPass::BeginLayer() {
   const int head_dim = params_.head_dim;
   context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
     past_[h] = cache.length(layer_, h);
-    const size_t entries = past_[h] + rows_;
+    int longest = 0;  // repetition
+    for (size_t s = 1; s < segments_.size(); ++s) {
+      longest = std::max(longest, segments_[s].rows);
+    }
+    const size_t entries = past_[h] + rows_ + longest;
+    const HeadView view = cache.View(layer_, h);
+    bias_[h].clear();
+    if (view.bias != nullptr) {
+      bias_[h].assign(view.bias, view.bias + view.length);
+      bias_[h].resize(entries, 0.0f);
+    }
     k_[h].Resize(entries * head_dim);
     v_[h].Resize(entries * head_dim);
     cache.Decode(layer_, h, k_[h].data(), v_[h].data());
@@ -188,9 +258,9 @@ void PromptPass::ProjectTile(int tile, int worker) {
     RmsNorm(hidden(first + r), w.attn_norm.data(), p.embedding, p.rms_epsilon,
             s.normed.data() + size_t(r) * p.embedding);
   }
-  const size_t q_width = size_t(p.heads) * p.head_dim;
+  const size_t q_width = this->q_width();
   const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
-  float* q = wave_q_.data() + size_t(tile - tile_) * kPromptTile * q_width;
+  float* q = query(tile);
   float* k = s.kv.data();
   float* v = k + kPromptTile * kv_width;
   PromptMatMul& matmul = *context_.prompt_matmul;
@@ -203,30 +273,31 @@ void PromptPass::ProjectTile(int tile, int worker) {
   AddBias(w.v_bias, v);
   const bool neox = p.rope.layout == Rope::Layout::kNeox;
   for (int r = 0; r < tile_rows(tile); ++r) {
-    const int row = first + r;
-    const float* table = rope_.data() + size_t(row) * p.rope.dims;
+    const int row = first_row(tile) + r;
+    const float* table = rope_.data() + size_t(first + r) * p.rope.dims;
     ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
               q + r * q_width);
     ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
               k + r * kv_width);
-    StoreKv(row, k + r * kv_width, v + r * kv_width);
+    StoreKv(segment_of(tile).entry + row, k + r * kv_width, v + r * kv_width);
     const int window = row - (rows_ - window_rows_);
-    if (window >= 0) {
+    if (window >= 0 && tile_segment_[tile] == 0) {
       std::copy(q + r * q_width, q + (r + 1) * q_width,
                 window_q_.data() + window * q_width);
     }
   }
 }
 
-void PromptPass::StoreKv(int row, const float* k, const float* v) {
+// entry: counted from the first fresh one.
+void PromptPass::StoreKv(int entry, const float* k, const float* v) {
   const int head_dim = params_.head_dim;
   for (int h = 0; h < params_.kv_heads; ++h, k += head_dim, v += head_dim) {
-    const size_t entry = past_[h] + row;
-    std::copy(k, k + head_dim, k_[h].data() + entry * head_dim);
-    std::copy(v, v + head_dim, v_[h].data() + entry * head_dim);
+    const size_t at = past_[h] + entry;
+    std::copy(k, k + head_dim, k_[h].data() + at * head_dim);
+    std::copy(v, v + head_dim, v_[h].data() + at * head_dim);
     if (!context_.bf16_attention) continue;
-    ToBf16(k, head_dim, k16_[h].data() + entry * head_dim);
-    uint16_t* pair = v16_[h].data() + entry / 2 * 2 * head_dim + entry % 2;
+    ToBf16(k, head_dim, k16_[h].data() + at * head_dim);
+    uint16_t* pair = v16_[h].data() + at / 2 * 2 * head_dim + at % 2;
     uint16_t rounded[8];
     for (int x = 0; x < head_dim; x += 8) {
       ToBf16(v + x, 8, rounded);
@@ -235,10 +306,11 @@ void PromptPass::StoreKv(int row, const float* k, const float* v) {
   }
 }
 
-// Attention of up to kQueryTile rows, all heads, into the scratch.
-void PromptPass::AttendRows(int first, int rows, Scratch* s) {
+// Attention of up to kQueryTile rows of a tile, all heads, into the scratch.
+void PromptPass::AttendRows(int tile, int first, int rows, Scratch* s) {
   const HyperParams& p = params_;
-  const size_t q_width = size_t(p.heads) * p.head_dim;
+  const Segment& segment = segment_of(tile);
+  const size_t q_width = this->q_width();
   PrefillTile t;
   t.rows = rows;
   t.group = p.group();
@@ -247,19 +319,26 @@ void PromptPass::AttendRows(int first, int rows, Scratch* s) {
   t.q_stride = t.out_stride = q_width;
   for (int h = 0; h < p.kv_heads; ++h) {
     const size_t offset = size_t(h) * p.group() * p.head_dim;
-    t.q = wave_q_.data() + (first - tile_ * kPromptTile) * q_width + offset;
-    t.out = s->attention.data() + first % kPromptTile * q_width + offset;
+    t.q = query(tile) + first * q_width + offset;
+    t.out = s->attention.data() + first * q_width + offset;
+    if (keep_lse_) {
+      t.lse = lse_.data() + (size_t(tile) * kPromptTile + first) * p.heads +
+              h * p.group();
+      t.lse_stride = p.heads;
+    }
+    if (!bias_[h].empty()) t.bias = bias_[h].data();
     const HeadView view = targets_[0]->cache.View(layer_, h);
     t.origin =
         view.positions == nullptr && view.length > 0 ? view.base / 2 * 2 : 0;
     for (int i = 0; i < rows; ++i) {
-      const int row = first + i;
-      const int visible = targets_[0]->FirstVisible(layer_, position_ + row);
+      const int row = first_row(tile) + first + i;
+      const int visible =
+          targets_[0]->FirstVisible(layer_, segment.position + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
       while (begin < past_[h] && view.position(begin) < visible) ++begin;
       t.begin[i] =
           visible <= position_ ? begin : past_[h] + visible - position_;
-      t.end[i] = past_[h] + row + 1;
+      t.end[i] = past_[h] + segment.entry + row + 1;
     }
     if (context_.bf16_attention) {
       AttendPrefillBf16(t, k16_[h].data(), v16_[h].data(), &s->prefill);
@@ -276,8 +355,9 @@ void PromptPass::AttendTile(int tile, int worker) {
   const int rows = tile_rows(tile);
   std::fill(s.attention.span().begin(), s.attention.span().end(), 0.0f);
   for (int r = 0; r < rows; r += kQueryTile) {
-    AttendRows(first + r, std::min(kQueryTile, rows - r), &s);
+    AttendRows(tile, r, std::min(kQueryTile, rows - r), &s);
   }
+  if (!NeedsOutput(tile)) return;
   PromptMatMul& matmul = *context_.prompt_matmul;
   matmul.SetInput(s.attention.data(), params_.heads * params_.head_dim, worker);
   matmul.Multiply(context_.packed->output, s.product.data(), worker);
@@ -323,6 +403,16 @@ Status PromptPass::EndLayer() {
   entries.v = v.data();
   entries.window_q = window_q_.data();
   entries.window_rows = window_rows_;
+  entries.q = keep_queries_ ? q_.data() : nullptr;
+  entries.lse = keep_lse_ ? lse_.data() : nullptr;
+  std::vector<ObserverRows> repetition;
+  for (size_t s = 1; s < segments_.size(); ++s) {
+    const size_t row = size_t(segments_[s].first_tile) * kPromptTile;
+    repetition.push_back({q_.data() + row * q_width(),
+                          lse_.data() + row * params_.heads, segments_[s].rows,
+                          segments_[s].from, segments_[s].to});
+  }
+  entries.repetition = repetition;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(
         s->compressor.OnLayer(entries, &s->cache, context_.pool));

@@ -7,6 +7,10 @@
 // the peak is the hidden states, one layer's K and V, and the compressed
 // rest - never the full cache.
 //
+// Where a scorer asks for it, rows that repeat the context go through each
+// layer behind it (KVzip): they see the context and write nothing into a
+// cache, but scorers see their queries.
+//
 // A resumable cursor over (layer, wave of row tiles): Step does one wave,
 // tens of milliseconds. Results do not depend on when Step is called, on the
 // number of threads, or on what else runs in between.
@@ -29,12 +33,15 @@ namespace pyramidkv {
 class PromptPass {
  public:
   // One target, or several that have read nothing yet: then one prefill fills
-  // all their caches. REQUIRES: tokens not empty, ids inside the vocabulary.
+  // all their caches. repeat: what asks for a repetition of the context.
+  // REQUIRES: tokens not empty, ids inside the vocabulary.
   PromptPass(const ForwardContext& context, std::span<const int> tokens,
-             std::span<Sequence* const> targets);
+             std::span<Sequence* const> targets, std::span<const int> repeat);
 
-  // Resolves budgets and embeds the tokens. Errors: Compressor::Begin.
-  Status Begin();
+  // Resolves budgets and embeds the tokens. prompt_end: tokens that the
+  // sequence will have seen when the prompt ends, of which these may be a part
+  // (prefill=streaming). Errors: Compressor::Begin, Sequence::MakeRoom.
+  Status Begin(int prompt_end);
 
   // One wave of tiles; true when the pass is complete. After an error the
   // targets' caches are in an unspecified state.
@@ -53,39 +60,73 @@ class PromptPass {
     PrefillScratch prefill;
   };
 
+  // Consecutive rows of one kind: the prompt, or one repetition.
+  struct Segment {
+    int first_tile = 0;
+    int rows = 0;
+    int position = 0;      // of the first row
+    int entry = 0;         // of the first row, behind the past ones
+    int from = 0, to = 0;  // fresh entries that the repetition repeats
+    std::vector<int> tokens;
+  };
+
+  void AddSegment(std::vector<int> tokens, int from, int to);
+  void AddRepetitions(std::span<const int> repeat);
+  void EmbedTile(int tile);
   void BeginLayer();
   void PackLayer();
   void ProjectTile(int tile, int worker);  // norm, Q K V, RoPE
   void AttendTile(int tile, int worker);   // attention, output projection
   void FeedForwardTile(int tile, int worker);
-  void StoreKv(int row, const float* k, const float* v);
-  void AttendRows(int first, int rows, Scratch* scratch);
+  void StoreKv(int entry, const float* k, const float* v);
+  void AttendRows(int tile, int first, int rows, Scratch* scratch);
   bool NeedsAttention(int tile) const;
+  bool NeedsOutput(int tile) const;
   Status EndLayer();
 
+  const Segment& segment_of(int tile) const {
+    return segments_[tile_segment_[tile]];
+  }
+  int first_row(int tile) const {  // within its segment
+    return (tile - segment_of(tile).first_tile) * kPromptTile;
+  }
   int tile_rows(int tile) const;
+  size_t q_width() const { return size_t(params_.heads) * params_.head_dim; }
+  // Row `row` of all tiles, padding rows counted.
   float* hidden(int row) {
     return hidden_.data() + size_t(row) * params_.embedding;
+  }
+  float* query(int tile) {
+    const int first = keep_queries_ ? 0 : tile_;
+    return q_.data() + size_t(tile - first) * kPromptTile * q_width();
   }
 
   ForwardContext context_;
   const HyperParams& params_;
-  std::vector<int> tokens_;
   std::vector<Sequence*> targets_;
   int position_;  // of the first row
-  int rows_, tiles_;
+  int rows_;      // of the prompt
+  int rope_shift_ = 0;
+  std::vector<Segment> segments_;  // the prompt, then repetitions
+  std::vector<int> tile_segment_;  // [tiles]
+  int tiles_ = 0;
   int wave_tiles_;  // tiles of one Step
   int layer_ = 0;
   int tile_ = 0;  // next tile of the layer
 
-  AlignedBuffer<float> hidden_;    // [tiles * kPromptTile, embedding]
-  AlignedBuffer<float> rope_;      // [rows, rope dims]
-  AlignedBuffer<float> wave_q_;    // [wave rows, heads * head_dim]
+  AlignedBuffer<float> hidden_;  // [tiles * kPromptTile, embedding]
+  AlignedBuffer<float> rope_;    // [tiles * kPromptTile, rope dims]
+  // Queries of one wave, or of all tiles where a scorer looks at them.
+  bool keep_queries_ = false;
+  bool keep_lse_ = false;
+  AlignedBuffer<float> q_;         // [rows, heads * head_dim]
+  AlignedBuffer<float> lse_;       // [tiles * kPromptTile, heads]
   AlignedBuffer<float> window_q_;  // [window_rows, heads * head_dim]
   int window_rows_ = 0;
   // This layer, per KV head: past entries, then the rows of this pass.
   std::vector<int> past_;                           // [kv_heads]
   std::vector<AlignedBuffer<float>> k_, v_;         // [kv_heads]
+  std::vector<std::vector<float>> bias_;            // [kv_heads], or empty
   std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // bf16 attention only
   std::vector<Scratch> scratch_;                    // [threads]
 };

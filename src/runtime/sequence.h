@@ -3,11 +3,9 @@
 #ifndef PYRAMIDKV_RUNTIME_SEQUENCE_H_
 #define PYRAMIDKV_RUNTIME_SEQUENCE_H_
 
-#include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "cache/kv_cache.h"
 #include "model/model.h"
 #include "policy/spec.h"
@@ -16,13 +14,10 @@
 namespace pyramidkv {
 
 struct Sequence {
-  Sequence(PagePool* pool, const HyperParams& params, const CacheSpec& spec,
-           int reserve_tokens)
-      : cache(pool, {params.layers,
-                     params.kv_heads,
-                     {params.head_dim, spec.type_k, spec.type_v}}),
-        windows(LayerWindows(spec, params)),
-        compressor(spec, params, windows, reserve_tokens) {}
+  // context_size: no position is rotated for this or more (renumber), or
+  // reached (original).
+  Sequence(PagePool* pool, const Model& model, const CacheSpec& spec,
+           int context_size, int reserve_tokens);
 
   // First position that a query at `query_position` still sees in a layer.
   int FirstVisible(int layer, int query_position) const {
@@ -31,20 +26,39 @@ struct Sequence {
                                                   : 0;
   }
 
-  // The spec's window for all layers, or each layer's own; 0: none.
-  static std::vector<int> LayerWindows(const CacheSpec& spec,
-                                       const HyperParams& params) {
-    std::vector<int> windows(params.layers, spec.sliding_window);
-    for (int l = 0; l < params.layers && spec.sliding_window == 0; ++l) {
-      windows[l] = params.window(l);
-    }
-    return windows;
+  bool renumbers() const {
+    return compressor.spec().positions == Positions::kRenumber;
+  }
+  // What the next token is rotated for.
+  int rope_position() const { return position - rope_shift; }
+
+  // Rows that can be decoded in one call; at least 1. What happens between
+  // rows (eviction, renumbering) must not depend on how many come at once.
+  int RowsAtOnce() const;
+
+  // Makes room for `rows` more positions: with positions=renumber, entries
+  // move to the start of the context once its end is reached.
+  // Errors: kDoesNotFit if even then there is no room.
+  Status MakeRoom(int rows, ThreadPool* pool);
+
+  // As new.
+  void Reset();
+
+  // After generated rows: evicts what is over the budget.
+  Status AfterRows(ThreadPool* pool) {
+    return compressor.OnDecoded(position, &cache, pool);
   }
 
+  const Model* model;
+  int context_size;
   KvCache cache;
-  std::vector<int> windows;  // [layers]
+  std::vector<int> windows;  // [layers] tokens that a layer sees; 0: all
   Compressor compressor;
-  int position = 0;  // of the next token; never derived from a length
+  int position = 0;    // of the next token; never derived from a length
+  int rope_shift = 0;  // keys are rotated for position - rope_shift
+
+ private:
+  Status Renumber(int longest, ThreadPool* pool);
 };
 
 }  // namespace pyramidkv

@@ -8,6 +8,10 @@
 namespace pyramidkv {
 namespace {
 
+// Tokens of a streamed prompt that are read at once: enough that expanding
+// the weights for each chunk costs little.
+constexpr int kStreamingChunk = 1024;
+
 bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(),
                      [](float v) { return std::isfinite(v); });
@@ -23,7 +27,7 @@ SessionImpl::SessionImpl(const EngineParts& parts, PagePool* pages,
       context_size_(options.context_size > 0
                         ? options.context_size
                         : parts.context.model->params().context_length),
-      sequence_(pages, parts.context.model->params(), spec,
+      sequence_(pages, *parts.context.model, spec, context_size_,
                 options.max_new_tokens) {}
 
 Status SessionImpl::CheckTokens(std::span<const int> tokens) const {
@@ -38,7 +42,7 @@ Status SessionImpl::CheckTokens(std::span<const int> tokens) const {
     }
   }
   const int64_t length = int64_t{position()} + int64_t(tokens.size());
-  if (length > context_size_) {
+  if (length > context_size_ && !sequence_.renumbers()) {
     return Status::DoesNotFit(fmt::format(
         "{} tokens do not fit into a context of {}: shorten the prompt or "
         "ask for more with -c",
@@ -51,39 +55,93 @@ Status SessionImpl::Read(std::span<const int> tokens,
                          const Progress& progress) {
   PKV_RETURN_IF_ERROR(CheckTokens(tokens));
   if (tokens.empty()) return Status::Usage("the prompt is empty");
-  Sequence* const sequences[] = {&sequence_};
-  PromptPass pass(parts_.context, tokens, sequences);
-  SessionImpl* const sessions[] = {this};
-  return RunPass(&pass, parts_, sessions, progress);
+  SessionImpl* const self = this;
+  return ReadAll(parts_, {&self, 1}, tokens, progress);
 }
 
-Status SessionImpl::RunPass(PromptPass* pass, const EngineParts& parts,
+// Of a prompt of `total` tokens, which ends at position `end`.
+struct SessionImpl::Part {
+  std::span<const int> tokens;
+  std::span<const int> repeat;
+  size_t done = 0;  // tokens before this part
+  size_t total = 0;
+  int end = 0;
+};
+
+Result<std::vector<int>> SessionImpl::RepeatTokens(const EngineParts& parts) {
+  return parts.tokenizer->Tokenize(
+      "\n\nRepeat the previous context exactly.\n\n",
+      {.add_special = false, .parse_special = false});
+}
+
+Status SessionImpl::RunPass(const EngineParts& parts,
                             std::span<SessionImpl* const> sessions,
+                            const Part& part, const Progress& progress) {
+  std::vector<Sequence*> sequences;
+  for (SessionImpl* s : sessions) sequences.push_back(s->sequence());
+  PromptPass pass(parts.context, part.tokens, sequences, part.repeat);
+  PKV_RETURN_IF_ERROR(pass.Begin(part.end));
+  // Parts of a prompt count by their tokens.
+  const int64_t scale = pass.total() / part.tokens.size();
+  for (;;) {
+    if (progress &&
+        !progress(part.done * scale + pass.done(), part.total * scale)) {
+      return Status::Cancelled();
+    }
+    PKV_ASSIGN_OR_RETURN(const bool complete, pass.Step());
+    for (SessionImpl* s : sessions) s->NotePeak();
+    if (complete) break;
+  }
+  std::vector<float> logits(parts.context.model->params().vocabulary);
+  parts.decode->Output(pass.last_hidden(), 1, logits.data());
+  if (!AllFinite(logits)) {
+    return Status::Runtime(
+        "the model gave logits that are not numbers after the prompt");
+  }
+  for (SessionImpl* s : sessions) s->logits_ = logits;
+  return {};
+}
+
+// prefill=streaming: a prompt in chunks, each compressed before the next is
+// read, so that memory is bounded by the budget and one chunk.
+Status SessionImpl::RunPasses(const EngineParts& parts,
+                              std::span<SessionImpl* const> sessions,
+                              std::span<const int> tokens,
+                              const Progress& progress) {
+  const CacheSpec& spec = sessions[0]->sequence_.compressor.spec();
+  size_t chunk = tokens.size();
+  if (spec.prefill == PrefillKind::kStreaming) {
+    chunk = std::min<size_t>(chunk, kStreamingChunk);
+  }
+  std::vector<int> repeat;
+  for (const SessionImpl* s : sessions) {
+    if (!s->sequence_.compressor.needs().repetition || !repeat.empty()) {
+      continue;
+    }
+    PKV_ASSIGN_OR_RETURN(repeat, RepeatTokens(parts));
+  }
+  Part part;
+  part.repeat = repeat;
+  part.total = tokens.size();
+  part.end = sessions[0]->position() + static_cast<int>(tokens.size());
+  for (; part.done < tokens.size(); part.done += chunk) {
+    part.tokens =
+        tokens.subspan(part.done, std::min(chunk, tokens.size() - part.done));
+    PKV_RETURN_IF_ERROR(RunPass(parts, sessions, part, progress));
+  }
+  return {};
+}
+
+Status SessionImpl::ReadAll(const EngineParts& parts,
+                            std::span<SessionImpl* const> sessions,
+                            std::span<const int> tokens,
                             const Progress& progress) {
-  PKV_RETURN_IF_ERROR(pass->Begin());
-  const auto run = [&]() -> Status {
-    for (;;) {
-      if (progress && !progress(pass->done(), pass->total())) {
-        return Status::Cancelled();
-      }
-      PKV_ASSIGN_OR_RETURN(const bool complete, pass->Step());
-      for (SessionImpl* s : sessions) s->NotePeak();
-      if (complete) break;
-    }
-    std::vector<float> logits(parts.context.model->params().vocabulary);
-    parts.decode->Output(pass->last_hidden(), 1, logits.data());
-    if (!AllFinite(logits)) {
-      return Status::Runtime(
-          "the model gave logits that are not numbers after the prompt");
-    }
-    for (SessionImpl* s : sessions) s->logits_ = logits;
-    return {};
-  };
-  Status status = run();
+  const int before = sessions[0]->position();
+  Status status = RunPasses(parts, sessions, tokens, progress);
   for (SessionImpl* s : sessions) {
     if (status.ok()) continue;
-    if (s->sequence_.position == 0) {
-      s->sequence_.cache.Clear();
+    if (before == 0) {
+      s->sequence_.Reset();
     } else {
       s->failed_ = true;
     }
@@ -98,10 +156,13 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
   const size_t vocabulary = parts.context.model->params().vocabulary;
   logits->resize(tokens.size() * vocabulary);
   std::vector<DecodeRow> rows;
+  Status status;
   for (size_t i = 0; i < tokens.size(); ++i) {
     rows.push_back({row_sessions[i]->sequence(), tokens[i]});
+    if (!status.ok()) continue;
+    status = rows.back().sequence->MakeRoom(1, parts.context.pool);
   }
-  Status status = parts.decode->Run(rows, logits->data());
+  if (status.ok()) status = parts.decode->Run(rows, logits->data());
   if (status.ok() && !AllFinite(*logits)) {
     status = Status::Runtime("the model gave logits that are not numbers");
   }
@@ -121,9 +182,9 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
 Result<std::vector<float>> SessionImpl::Force(std::span<const int> tokens) {
   PKV_RETURN_IF_ERROR(CheckTokens(tokens));
   std::vector<float> all, chunk;
-  for (size_t i = 0; i < tokens.size(); i += kMaxRows) {
-    const auto part =
-        tokens.subspan(i, std::min<size_t>(kMaxRows, tokens.size() - i));
+  while (!tokens.empty()) {
+    const auto part = tokens.subspan(0, std::min(RowsAtOnce(), tokens.size()));
+    tokens = tokens.subspan(part.size());
     const std::vector<SessionImpl*> sessions(part.size(), this);
     PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &chunk));
     all.insert(all.end(), chunk.begin(), chunk.end());
@@ -140,6 +201,9 @@ KvReport SessionImpl::Report() const {
   const KvShape& shape = cache.shape();
   const Compressor& compressor = sequence_.compressor;
   KvReport report;
+  if (compressor.spec().prefill == PrefillKind::kStreaming) {
+    report.prefill = "streaming";
+  }
   report.requested = requested_;
   report.spec = FormatCacheSpec(compressor.spec());
   report.policy = compressor.spec().policy;

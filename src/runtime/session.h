@@ -27,6 +27,9 @@ class SessionImpl final : public Session {
   SessionImpl(const EngineParts& parts, PagePool* pages, const CacheSpec& spec,
               std::string requested, const SessionOptions& options);
 
+  // Reads what the cache spec names. Before anything else.
+  Status Open() { return sequence_.compressor.Open(); }
+
   Status Read(std::span<const int> tokens, const Progress& progress) override;
   Result<Generation> Generate(const GenerateOptions& options) override;
   Result<std::vector<float>> Force(std::span<const int> tokens) override;
@@ -43,10 +46,14 @@ class SessionImpl final : public Session {
   // The checks of Read: ids, context size, earlier failure.
   Status CheckTokens(std::span<const int> tokens) const;
 
-  // Runs `pass` to its end and takes over its logits for all `sessions`.
-  static Status RunPass(PromptPass* pass, const EngineParts& parts,
+  // What asks the model to repeat its context, for scorers that need it.
+  static Result<std::vector<int>> RepeatTokens(const EngineParts& parts);
+
+  // Reads tokens into all `sessions` with one pass (new ones, or one), and
+  // gives them its logits.
+  static Status ReadAll(const EngineParts& parts,
                         std::span<SessionImpl* const> sessions,
-                        const Progress& progress);
+                        std::span<const int> tokens, const Progress& progress);
 
   // Decodes up to kMaxRows rows of several sessions; logits [rows,
   // vocabulary]. Each session's own logits are those of its last row.
@@ -56,6 +63,15 @@ class SessionImpl final : public Session {
                            std::vector<float>* logits);
 
  private:
+  struct Part;  // of a prompt
+  static Status RunPass(const EngineParts& parts,
+                        std::span<SessionImpl* const> sessions,
+                        const Part& part, const Progress& progress);
+  static Status RunPasses(const EngineParts& parts,
+                          std::span<SessionImpl* const> sessions,
+                          std::span<const int> tokens,
+                          const Progress& progress);
+  size_t RowsAtOnce() const { return sequence_.RowsAtOnce(); }
   class Answer;  // in generate.cc
   Status AddForced(std::span<const int> forced, Answer* answer,
                    Sampler* sampler);

@@ -1,0 +1,87 @@
+#include "runtime/sequence.h"
+
+#include <algorithm>
+
+#include "fmt/format.h"
+#include "kernels/matmul_rows.h"
+#include "kernels/rope.h"
+
+namespace pyramidkv {
+namespace {
+
+// The spec's window for all layers, or each layer's own; 0: none.
+std::vector<int> LayerWindows(const CacheSpec& spec, const HyperParams& p) {
+  std::vector<int> windows(p.layers, spec.sliding_window);
+  for (int l = 0; l < p.layers && spec.sliding_window == 0; ++l) {
+    windows[l] = p.window(l);
+  }
+  return windows;
+}
+
+}  // namespace
+
+Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
+                   int context, int reserve_tokens)
+    : model(&m),
+      context_size(context),
+      cache(pool, {m.params().layers,
+                   m.params().kv_heads,
+                   {m.params().head_dim, spec.type_k, spec.type_v}}),
+      windows(LayerWindows(spec, m.params())),
+      compressor(spec, m, windows, reserve_tokens) {}
+
+void Sequence::Reset() {
+  cache.Clear();
+  compressor.Reset();
+  position = rope_shift = 0;
+}
+
+int Sequence::RowsAtOnce() const {
+  int rows = std::min(kMaxRows, compressor.RowsBeforeEviction(cache));
+  if (renumbers() && rope_position() < context_size) {
+    rows = std::min(rows, context_size - rope_position());
+  }
+  return rows;
+}
+
+Status Sequence::MakeRoom(int rows, ThreadPool* pool) {
+  if (!renumbers() || rope_position() + rows <= context_size) return {};
+  int longest = 0;
+  for (int l = 0; l < cache.shape().layers; ++l) {
+    for (int h = 0; h < cache.shape().kv_heads; ++h) {
+      longest = std::max(longest, cache.length(l, h));
+    }
+  }
+  if (longest + rows > context_size) {
+    return Status::DoesNotFit(fmt::format(
+        "{} entries kept and {} new ones do not fit into a context of {}: "
+        "take a smaller budget, or a larger context with -c",
+        longest, rows, context_size));
+  }
+  return Renumber(longest, pool);
+}
+
+// All heads end at the same place, so that distances to the next token stay
+// what they were among the newest entries; shorter ones begin later.
+Status Sequence::Renumber(int longest, ThreadPool* pool) {
+  const RopeRotation rotation = model->params().rope.rotation();
+  const int heads = cache.shape().kv_heads;
+  std::vector<Status> status(size_t(cache.shape().layers) * heads);
+  pool->ParallelFor(static_cast<int>(status.size()), [&](int i, int) {
+    const int layer = i / heads, head = i % heads;
+    status[i] = cache.Renumber(layer, head, longest - cache.length(layer, head),
+                               rotation);
+  });
+  for (Status& s : status) PKV_RETURN_IF_ERROR(s);
+  const int moved = longest - rope_position();
+  std::vector<float> table(2 * rotation.pairs);
+  RopeTable(rotation.inv_freq, rotation.pairs, moved, 1.0f, table.data());
+  compressor.queries()->Rotate(table.data(), rotation.pairs, rotation.neox,
+                               cache.shape().format.head_dim);
+  rope_shift = position - longest;
+  cache.set_rope_shift(rope_shift);
+  compressor.set_rope_shift(rope_shift);
+  return {};
+}
+
+}  // namespace pyramidkv
