@@ -38,8 +38,8 @@ struct HyperParams {
   int vocabulary = 0;
   int context_length = 0;
   float rms_epsilon = 0;
-  float attention_scale = 0;  // 1 / sqrt(head_dim) unless the file says
-  int sliding_window = 0;     // of the layers that have one; 0: none
+  float attention_scale = 0;        // 1 / sqrt(head_dim) unless the file says
+  int sliding_window = 0;           // of the layers that have one; 0: none
   std::vector<bool> window_layers;  // [layers]; empty: all have it
   Rope rope;
 
@@ -58,6 +58,8 @@ struct LayerWeights {
   WeightMatrix v;       // [kv_heads * head_dim, embedding]
   WeightMatrix output;  // [embedding, heads * head_dim]
   std::vector<float> q_bias, k_bias, v_bias, output_bias;
+  // Of each head before RoPE, [head_dim]; empty: none.
+  std::vector<float> q_norm, k_norm;
   std::vector<float> ffn_norm;
   WeightMatrix gate;  // [feed_forward, embedding]
   WeightMatrix up;    // [feed_forward, embedding]
