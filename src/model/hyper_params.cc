@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "model/architecture.h"
 #include "model/rope_scaling.h"
 
 namespace pyramidkv {
@@ -69,10 +70,11 @@ class Reader {
   Status ReadGeneral() {
     PKV_ASSIGN_OR_RETURN(params_.architecture,
                          file_.String("general.architecture"));
-    if (params_.architecture != "llama") {
+    architecture_ = FindArchitecture(params_.architecture);
+    if (architecture_ == nullptr) {
       return file_.Error(
-          fmt::format("architecture '{}' is not supported; supported: llama",
-                      params_.architecture));
+          fmt::format("architecture '{}' is not supported; supported: {}",
+                      params_.architecture, ArchitectureNames()));
     }
     if (file_.Has("general.type")) {
       PKV_ASSIGN_OR_RETURN(const std::string type,
@@ -105,7 +107,8 @@ class Reader {
          {"embedding_scale", "residual_scale", "logit_scale"}) {
       PKV_RETURN_IF_ERROR(RefuseOtherThan(Key(name), 1));
     }
-    if (file_.Has(Key("attention.sliding_window_pattern"))) {
+    if (architecture_->windows == WindowUse::kAllLayers &&
+        file_.Has(Key("attention.sliding_window_pattern"))) {
       return file_.Error(fmt::format(
           "key {} is not supported: all layers must have the same window",
           Key("attention.sliding_window_pattern")));
@@ -220,9 +223,11 @@ class Reader {
   }
 
   Status ReadAttention() {
-    PKV_ASSIGN_OR_RETURN(
-        params_.sliding_window,
-        IntOr(Key("attention.sliding_window"), 0, 0, kMaxContext));
+    if (architecture_->windows != WindowUse::kIgnored) {
+      PKV_ASSIGN_OR_RETURN(
+          params_.sliding_window,
+          IntOr(Key("attention.sliding_window"), 0, 0, kMaxContext));
+    }
     PKV_ASSIGN_OR_RETURN(const double scale,
                          FloatOr(Key("attention.scale"), 0, 0, kMaxFactor));
     params_.attention_scale =
@@ -232,6 +237,7 @@ class Reader {
 
   Status ReadRope() {
     RopeScaling scaling;
+    scaling.layout = architecture_->rope_layout;
     PKV_ASSIGN_OR_RETURN(scaling.dims,
                          IntOr(Key("rope.dimension_count"), params_.head_dim, 2,
                                params_.head_dim));
@@ -296,6 +302,7 @@ class Reader {
   }
 
   const GgufFile& file_;
+  const Architecture* architecture_ = nullptr;
   HyperParams params_;
 };
 

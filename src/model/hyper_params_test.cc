@@ -85,6 +85,17 @@ TEST(HyperParamsTest, AttentionScale) {
   EXPECT_FLOAT_EQ(p->attention_scale, 0.5f);
 }
 
+// llama.cpp reads every layer of a Qwen whole, whatever the key says.
+TEST(HyperParamsTest, QwenHasNoWindow) {
+  TinyGgufOptions options;
+  options.architecture = "qwen2";
+  options.sliding_window = 32;
+  const auto p = Params(options);
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->architecture, "qwen2");
+  EXPECT_EQ(p->sliding_window, 0);
+}
+
 TEST(HyperParamsTest, ValuesPerLayer) {
   const auto set = [](const char* key, int second) {
     return [key, second](gguf_context* gguf) {
@@ -161,7 +172,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, HyperParamsRefusalTest,
     ::testing::Values(
         RefusalCase{"Architecture", SetString("general.architecture", "mamba"),
-                    "architecture 'mamba' is not supported; supported: llama"},
+                    "architecture 'mamba' is not supported; supported: llama, "
+                    "qwen2, qwen3"},
         RefusalCase{"NoArchitecture", Remove("general.architecture"),
                     "key general.architecture is missing"},
         RefusalCase{"Adapter", SetString("general.type", "adapter"),

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "model/architecture.h"
 #include "model/gguf_file.h"
 #include "model/hyper_params.h"
 #include "model/mapped_file.h"
@@ -58,6 +59,7 @@ class ModelLoader {
 
   Status Run() {
     PKV_ASSIGN_OR_RETURN(model_.params_, ReadHyperParams(file_));
+    architecture_ = FindArchitecture(model_.params_.architecture);
     PKV_RETURN_IF_ERROR(ValidateTokenizer(file_));
     PKV_RETURN_IF_ERROR(file_.CheckTensorData());
     PKV_RETURN_IF_ERROR(LoadEnds());
@@ -84,6 +86,7 @@ class ModelLoader {
   }
 
   Status LoadRopeFactors() {
+    if (architecture_->rope_factors == RopeFactors::kNone) return {};
     const std::string name = "rope_freqs.weight";
     Rope& rope = model_.params_.rope;
     std::vector<float> factors;
@@ -112,6 +115,12 @@ class ModelLoader {
         Linear("attn_k", kv_rows, p.embedding, &w.k, &w.k_bias));
     PKV_RETURN_IF_ERROR(
         Linear("attn_v", kv_rows, p.embedding, &w.v, &w.v_bias));
+    if (architecture_->head_norms) {
+      PKV_RETURN_IF_ERROR(
+          Vector(block_ + "attn_q_norm.weight", p.head_dim, &w.q_norm));
+      PKV_RETURN_IF_ERROR(
+          Vector(block_ + "attn_k_norm.weight", p.head_dim, &w.k_norm));
+    }
     return Linear("attn_output", p.embedding, q_rows, &w.output,
                   &w.output_bias);
   }
@@ -194,6 +203,7 @@ class ModelLoader {
 
   const GgufFile& file_;
   Model& model_;
+  const Architecture* architecture_ = nullptr;
   std::string block_;  // "blk.N."
   std::set<std::string> used_;
 };

@@ -63,6 +63,8 @@ struct LayerWeights {
   WeightMatrix v;       // [kv_heads * head_dim, embedding]
   WeightMatrix output;  // [embedding, heads * head_dim]
   std::vector<float> q_bias, k_bias, v_bias, output_bias;
+  // Of each head before RoPE, [head_dim]; empty: none.
+  std::vector<float> q_norm, k_norm;
   std::vector<float> ffn_norm;
   WeightMatrix gate;  // [feed_forward, embedding]
   WeightMatrix up;    // [feed_forward, embedding]

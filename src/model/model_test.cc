@@ -98,6 +98,34 @@ TEST(ModelTest, OptionalTensors) {
   EXPECT_FLOAT_EQ(rope.inv_freq[4], 0.01f / 2);
 }
 
+TEST(ModelTest, Qwen2HasBiases) {
+  TinyGgufOptions options;
+  options.architecture = "qwen2";
+  const auto model = LoadTiny(options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ((*model)->params().rope.layout, Rope::Layout::kNeox);
+  const LayerWeights& w = (*model)->layers()[1];
+  EXPECT_EQ(w.q_bias.size(), 64u);
+  EXPECT_EQ(w.k_bias.size(), 32u);
+  EXPECT_EQ(w.v_bias.size(), 32u);
+  EXPECT_TRUE(w.output_bias.empty());
+  EXPECT_TRUE(w.q_norm.empty());
+}
+
+TEST(ModelTest, Qwen3HasHeadNorms) {
+  TinyGgufOptions options;
+  options.architecture = "qwen3";
+  const auto model = LoadTiny(options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ((*model)->params().rope.layout, Rope::Layout::kNeox);
+  const LayerWeights& w = (*model)->layers()[1];
+  EXPECT_TRUE(w.q_bias.empty());
+  EXPECT_EQ(w.q_norm.size(), 16u);
+  EXPECT_EQ(w.k_norm.size(), 16u);
+  options.drop_tensor = "blk.1.attn_k_norm.weight";
+  EXPECT_THAT(Refusal(options), HasSubstr("attn_k_norm.weight is missing"));
+}
+
 TEST(ModelTest, WeightTypes) {
   TinyGgufOptions options;
   for (ggml_type type :
@@ -168,6 +196,14 @@ TEST(ModelRefusalTest, RopeFactors) {
   EXPECT_THAT(Refusal(options), HasSubstr("rope_freqs.weight has the factor"));
   options.rope_freq_factors = {1, 1};
   EXPECT_THAT(Refusal(options), HasSubstr("has the shape [2], expected [8]"));
+}
+
+// Where an architecture has no place for them they are a foreign tensor.
+TEST(ModelRefusalTest, RopeFactorsOfAnotherArchitecture) {
+  TinyGgufOptions options;
+  options.architecture = "qwen3";
+  options.rope_freq_factors = {1, 1, 1, 1, 2, 4, 8, 8};
+  EXPECT_THAT(Refusal(options), HasSubstr("rope_freqs.weight is not supp"));
 }
 
 TEST(ModelRefusalTest, DuplicateTokens) {

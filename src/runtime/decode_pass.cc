@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/rope.h"
+#include "runtime/layer_ops.h"
 
 namespace pyramidkv {
 namespace {
@@ -103,6 +104,8 @@ Status DecodePass::Project(int layer) {
   const bool neox = p.rope.layout == Rope::Layout::kNeox;
   for (int r = 0; r < rows(); ++r) {
     const float* table = rope_.data() + size_t(r) * p.rope.dims;
+    NormRows(w.q_norm, p.heads, p.rms_epsilon, q_.data() + r * q_width);
+    NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k_.data() + r * kv_width);
     ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
               q_.data() + r * q_width);
     ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,

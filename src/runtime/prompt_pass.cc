@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/rope.h"
+#include "runtime/layer_ops.h"
 
 namespace pyramidkv {
 namespace {
@@ -275,6 +276,8 @@ void PromptPass::ProjectTile(int tile, int worker) {
   for (int r = 0; r < tile_rows(tile); ++r) {
     const int row = first_row(tile) + r;
     const float* table = rope_.data() + size_t(first + r) * p.rope.dims;
+    NormRows(w.q_norm, p.heads, p.rms_epsilon, q + r * q_width);
+    NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k + r * kv_width);
     ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
               q + r * q_width);
     ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,

@@ -5,12 +5,14 @@ weights end with the question that was asked:
 
     llama_reference.py MODEL tokenize < JSON list of texts > JSON list of ids
     llama_reference.py MODEL logits FIRST OUT < JSON list of ids
+    llama_reference.py MODEL logits_f32 FIRST OUT < JSON list of ids
     llama_reference.py MODEL greedy COUNT PREFIX < JSON list of prompts' ids
 
 `logits` writes the logits after each id from index FIRST on, `greedy` those
 that each generated token was chosen from (a file PREFIXi for prompt i): rows
 of f32. The context has llama.cpp's defaults: an f16 cache and flash
-attention where it has it.
+attention where it has it; with `logits_f32` the model's own context size, an
+f32 cache and no flash attention.
 """
 
 import ctypes
@@ -27,7 +29,7 @@ BATCH = 512
 class Peer:
     """A model with one context."""
 
-    def __init__(self, path, context_size):
+    def __init__(self, path, context_size, exact=False):
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         self.model = llama_cpp.llama_model_load_from_file(
@@ -38,6 +40,9 @@ class Peer:
         params.n_ctx = context_size
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = os.cpu_count()
+        if exact:
+            params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.position = 0
 
@@ -103,6 +108,8 @@ def main():
         json.dump([peer.tokenize(text) for text in data], sys.stdout)
     elif job == "logits":
         logits(Peer(model, len(data) + 8), data, int(rest[0]), rest[1])
+    elif job == "logits_f32":
+        logits(Peer(model, 0, exact=True), data, int(rest[0]), rest[1])
     elif job == "greedy":
         peer = Peer(model, max(map(len, data)) + int(rest[0]) + 8)
         for i, ids in enumerate(data):

@@ -49,15 +49,22 @@ class Writer {
   }
 
  private:
+  bool Is(std::string_view architecture) const {
+    return options_.architecture == architecture;
+  }
+  std::string Key(const std::string& name) const {
+    return options_.architecture + "." + name;
+  }
   void SetInt(const std::string& key, int value) {
-    gguf_set_val_u32(gguf_, ("llama." + key).c_str(), value);
+    gguf_set_val_u32(gguf_, Key(key).c_str(), value);
   }
   void SetFloat(const std::string& key, float value) {
-    gguf_set_val_f32(gguf_, ("llama." + key).c_str(), value);
+    gguf_set_val_f32(gguf_, Key(key).c_str(), value);
   }
 
   void SetSizes() {
-    gguf_set_val_str(gguf_, "general.architecture", "llama");
+    gguf_set_val_str(gguf_, "general.architecture",
+                     options_.architecture.c_str());
     gguf_set_val_str(gguf_, "general.name", "tiny");
     SetInt("block_count", options_.layers);
     SetInt("context_length", options_.context_length);
@@ -78,7 +85,7 @@ class Writer {
     SetInt("rope.dimension_count", options_.head_dim);
     SetFloat("rope.freq_base", 10000.0f);
     if (options_.rope_scaling.empty()) return;
-    gguf_set_val_str(gguf_, "llama.rope.scaling.type",
+    gguf_set_val_str(gguf_, Key("rope.scaling.type").c_str(),
                      options_.rope_scaling.c_str());
     SetFloat("rope.scaling.factor", options_.rope_factor);
     if (options_.rope_original_context > 0) {
@@ -136,9 +143,14 @@ class Writer {
     const int q_rows = o.heads * o.head_dim;
     const int kv_rows = o.kv_heads * o.head_dim;
     AddVector(block + "attn_norm.weight", o.embedding, 1.0f);
-    AddMatrix(block + "attn_q", q_rows, o.embedding, o.biases);
-    AddMatrix(block + "attn_k", kv_rows, o.embedding, o.biases);
-    AddMatrix(block + "attn_v", kv_rows, o.embedding, o.biases);
+    const bool qkv_biases = o.biases || Is("qwen2");
+    AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
+    AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
+    AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
+    if (Is("qwen3")) {
+      AddVector(block + "attn_q_norm.weight", o.head_dim, 1.0f);
+      AddVector(block + "attn_k_norm.weight", o.head_dim, 1.0f);
+    }
     AddMatrix(block + "attn_output", o.embedding, q_rows, o.biases);
     AddVector(block + "ffn_norm.weight", o.embedding, 1.0f);
     AddMatrix(block + "ffn_gate", o.feed_forward, o.embedding, o.biases);

@@ -1,4 +1,4 @@
-// Writes small random llama models, valid for this library and for llama.cpp
+// Writes small random models, valid for this library and for llama.cpp
 // (vocabulary and whole model), and broken ones for the tests of bad input.
 
 #ifndef PYRAMIDKV_MODEL_TESTING_TINY_GGUF_H_
@@ -14,6 +14,7 @@ struct gguf_context;
 namespace pyramidkv {
 
 struct TinyGgufOptions {
+  std::string architecture = "llama";  // decides which tensors there are
   int layers = 2;
   int embedding = 64;
   int heads = 4;
@@ -27,7 +28,7 @@ struct TinyGgufOptions {
   // A ggml_type for all matrices (0 is F32); its block must divide embedding,
   // heads * head_dim and feed_forward.
   int weight_type = 0;
-  bool biases = false;
+  bool biases = false;  // of all matrices; qwen2 has those of q, k, v anyway
   bool tied_output = true;
   int sliding_window = 0;
 

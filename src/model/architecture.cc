@@ -1,0 +1,33 @@
+#include "model/architecture.h"
+
+#include <fmt/format.h>
+
+namespace pyramidkv {
+namespace {
+
+constexpr Architecture kArchitectures[] = {
+    {.name = "llama",
+     .rope_factors = RopeFactors::kOne,
+     .windows = WindowUse::kAllLayers},
+    {.name = "qwen2", .rope_layout = Rope::Layout::kNeox},
+    {.name = "qwen3", .rope_layout = Rope::Layout::kNeox, .head_norms = true},
+};
+
+}  // namespace
+
+const Architecture* FindArchitecture(std::string_view name) {
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.name == name) return &architecture;
+  }
+  return nullptr;
+}
+
+std::string ArchitectureNames() {
+  std::string names;
+  for (const Architecture& architecture : kArchitectures) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", architecture.name);
+  }
+  return names;
+}
+
+}  // namespace pyramidkv
