@@ -5,12 +5,16 @@
 
 #include "base/check.h"
 #include "policy/raw_scores.h"
+#include "policy/redundancy.h"
 #include "policy/select.h"
+#include "policy/spread.h"
+#include "policy/value_norms.h"
 
 namespace pyramidkv {
 namespace {
 
 constexpr int kMassRows = 16;  // where the scorer itself needs no window
+constexpr float kRKvLambda = 0.1f;
 
 // All KV heads get the mean of their scores.
 void ShareScores(std::vector<std::vector<float>>* scores) {
@@ -24,6 +28,34 @@ void ShareScores(std::vector<std::vector<float>>* scores) {
   for (size_t h = 1; h < heads; ++h) (*scores)[h] = mean;
 }
 
+std::span<const float> KeysOf(const LayerView& view, int h) {
+  return {view.k[h], static_cast<size_t>(view.n[h]) * view.head_dim};
+}
+
+void WeighByValues(const CacheSpec& spec, const LayerView& view, int h,
+                   int budget, std::vector<float>* score) {
+  if (spec.vnorm == ValueNorm::kOff) return;
+  const int n = view.n[h];
+  const std::span<const float> v(view.v[h],
+                                 static_cast<size_t>(n) * view.head_dim);
+  std::vector<float> norm(n);
+  if (spec.vnorm == ValueNorm::kV) {
+    ValueNorms(v, n, view.head_dim, norm);
+    for (int i = 0; i < n; ++i) (*score)[i] *= norm[i];
+    return;
+  }
+  ProjectedValueNorms({*view.wo, h, view.group, n, view.head_dim, v}, norm);
+  // Protected entries are chosen without a score: neither part of the best
+  // half nor of the rest.
+  const Protected p = ProtectedEntries(spec, n, budget);
+  const size_t ranked = n - p.sinks - p.recent;
+  const auto middle = std::span<float>(*score).subspan(p.sinks, ranked);
+  std::vector<float> critical(ranked);
+  CriticalScores(middle, std::span<const float>(norm).subspan(p.sinks, ranked),
+                 std::max(0, budget - p.sinks - p.recent), critical);
+  std::copy(critical.begin(), critical.end(), middle.begin());
+}
+
 // One head's raw scores become what SelectKept ranks. Entries that are
 // protected as recent take no part in the pool.
 void FinishHead(const CacheSpec& spec, const LayerView& view, int h, int budget,
@@ -33,14 +65,26 @@ void FinishHead(const CacheSpec& spec, const LayerView& view, int h, int budget,
   std::vector<float> pooled(n, 0.0f);
   Pool1d(spec.pool, spec.kernel, std::span<const float>(*score).first(past),
          std::span<float>(pooled).first(past));
+  if (spec.spread > 0) {
+    std::vector<float> spread(n, 0.0f);
+    SpreadForward(spec.spread, std::span<const float>(pooled).first(past),
+                  std::span<float>(spread).first(past));
+    pooled = std::move(spread);
+  }
+  if (spec.scorer == Scorer::kRedundancy) {
+    std::vector<float> redundancy(n);
+    KeyRedundancy(KeysOf(view, h), n, view.head_dim, {}, redundancy);
+    JointScores(pooled, redundancy, kRKvLambda, pooled);
+  }
   *score = std::move(pooled);
+  WeighByValues(spec, view, h, budget, score);
 }
 
 }  // namespace
 
 ScorerNeeds NeedsOf(const CacheSpec& spec) {
   ScorerNeeds needs;
-  if (!spec.compresses) return needs;
+  if (!spec.compresses || spec.keep == 1.0) return needs;
   needs.window_rows = kMassRows;
   if (spec.select == SelectKind::kRecent) return needs;
   switch (spec.scorer) {

@@ -1,5 +1,7 @@
 #include "policy/registry.h"
 
+#include <fmt/format.h>
+
 #include <vector>
 
 namespace pyramidkv {
@@ -206,6 +208,46 @@ std::vector<Preset> MakePresets() {
 std::span<const Preset> Presets() {
   static const auto* const presets = new std::vector<Preset>(MakePresets());
   return *presets;
+}
+
+std::vector<std::string> ExampleSpecs(std::string_view profile) {
+  std::vector<std::string> specs;
+  for (const Preset& p : Presets()) {
+    std::string name(p.name);
+    if (p.spec.heads == HeadSplit::kProfile) {
+      name += fmt::format(",profile={}", profile);
+    }
+    if (!p.spec.compresses) {
+      specs.push_back(name);
+      continue;
+    }
+    for (const char* keep : {"0.5", "0.1"}) {
+      specs.push_back(fmt::format("{},keep={}", name, keep));
+    }
+  }
+  for (const char* combination : {
+           "snapkv,keep=0.3,heads=adaptive",
+           "pyramidkv,keep=0.3,heads=adaptive",
+           "pyramidkv,keep=0.3,evict=both",
+           "snapkv,tokens=96,evict=both",
+           "snapkv-wide,keep=0.3,evict=both",
+           "snapkv-wide,keep=0.3,heads=adaptive,evict=both",
+           "snapkv-wide,keep=0.3,vnorm=wo",
+           "snapkv-wide,keep=0.2,heads=equal,remainder=cluster",
+           "h2o,keep=0.3,heads=adaptive,decay=0.98,grace=8",
+           "h2o,keep=0.3,variant=observed,kernel=15",
+           "h2o,tokens=96,slack=1",
+           "knorm,keep=0.3,evict=both,kernel=5",
+           "keydiff,keep=0.3,evict=both,spread=16",
+           "expected-attention,keep=0.3,heads=adaptive,vnorm=wo,evict=both",
+           "kvzip,keep=0.3,heads=equal,group=mean",
+           "streaming-llm,tokens=96,slack=32",
+           "tova,tokens=64,slack=1",
+           "snapkv,keep=0.3,evict=decode",
+       }) {
+    specs.emplace_back(combination);
+  }
+  return specs;
 }
 
 const Preset* FindPreset(std::string_view name) {

@@ -4,7 +4,9 @@
 #define PYRAMIDKV_POLICY_REGISTRY_H_
 
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "policy/spec.h"
 
@@ -18,6 +20,10 @@ struct Preset {
   // `window` given alone moves `recent` too: the method protects its window.
   bool recent_follows_window = false;
 };
+
+// Every preset in a mild and a hard setting, then combinations of methods: what
+// tests and documents go through. profile: the file of those that need one.
+std::vector<std::string> ExampleSpecs(std::string_view profile);
 
 std::span<const Preset> Presets();
 const Preset* FindPreset(std::string_view name);  // null if unknown

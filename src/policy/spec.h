@@ -36,7 +36,11 @@ enum class ValueNorm { kOff, kV, kWo };
 enum class Evict { kPrefill, kDecode, kBoth };
 enum class PrefillKind { kExact, kStreaming };
 enum class Remainder { kDrop, kCluster };
-enum class MergeRule { kMean, kAttention, kCosine };
+enum class MergeRule {
+  kMean,       // weighted by the tokens that each entry stands for
+  kAttention,  // weighted by score; a cluster without any score: as kMean
+  kCosine,     // as kMean of the members near their centroid; drops the others
+};
 enum class Positions { kOriginal, kRenumber };
 enum class SumVariant { kSum, kObserved };
 

@@ -51,7 +51,8 @@ void Compressor::Reset() {
     ring_.Reset(layers_, needs().window_rows, size_t(p.heads) * p.head_dim);
   }
   if (needs().query_statistics) {
-    statistics_.assign(layers_, QueryStatistics(p.heads, p.head_dim));
+    statistics_.assign(layers_,
+                       QueryStatistics(p.heads, p.head_dim, spec_.sinks));
   }
 }
 
@@ -61,7 +62,9 @@ Compressor::Compressor(Compressor&&) noexcept = default;
 Status Compressor::Open() {
   if (spec_.heads != HeadSplit::kProfile) return {};
   profile_ = std::make_unique<Profile>();
-  PKV_ASSIGN_OR_RETURN(profile_->heads, ReadHeadProfile(spec_.profile));
+  PKV_ASSIGN_OR_RETURN(
+      profile_->heads,
+      LoadHeadProfile(spec_.profile, compressible_layers(), kv_heads_));
   return {};
 }
 
@@ -179,8 +182,8 @@ Status Compressor::ResolveProfile() {
   const BudgetRequest r = Request(tokens_);
   PKV_ASSIGN_OR_RETURN(
       budgets_.entries,
-      HeadProfileBudgets(profile_->heads, r.layers, r.kv_heads, r.tokens,
-                         budgets_.total, spec_.sinks, spec_.recent));
+      HeadProfileBudgets(profile_->heads, r.tokens, budgets_.total,
+                         {spec_.sinks, spec_.recent}));
   return {};
 }
 

@@ -22,6 +22,7 @@
 #include "model/model.h"
 #include "policy/global_split.h"
 #include "policy/layer_scores.h"
+#include "policy/query_statistics.h"
 #include "policy/schedule.h"
 #include "policy/spec.h"
 #include "pyramidkv/status.h"
@@ -110,8 +111,9 @@ class Compressor {
   Status ApplyTrim(bool last, KvCache* cache);
   Status EvictDecoded(int layer, KvCache* cache, ThreadPool* pool);
   int ObservedRows(int layer, const KvCache& cache) const;
-  void ObserveStatistics(const LayerEntries& e);
-  void AddStatistics(int layer, int position, const float* q, int rows);
+  void ObserveStatistics(const LayerEntries& e, ThreadPool* pool);
+  void AddStatistics(int layer, int position, const float* q, int rows,
+                     ThreadPool* pool);
   LayerScores Score(const LayerEntries& e, const KvCache& cache,
                     std::span<const int> budgets, bool want_mass,
                     ThreadPool* pool) const;

@@ -43,12 +43,12 @@ int Compressor::RowsBeforeEviction(const KvCache& cache) const {
 void Compressor::ObserveQuery(int layer, int position, const float* q) {
   if (!spec_.evicts_decoded() || compressed_[layer] < 0) return;
   ring_.Add(layer, q, 1);
-  if (!statistics_.empty()) AddStatistics(layer, position, q, 1);
+  if (!statistics_.empty()) AddStatistics(layer, position, q, 1, nullptr);
 }
 
 // Queries as they were before RoPE.
 void Compressor::AddStatistics(int layer, int position, const float* q,
-                               int rows) {
+                               int rows, ThreadPool* pool) {
   const HyperParams& p = model_->params();
   const size_t width = size_t(p.heads) * p.head_dim;
   std::vector<float> plain(q, q + rows * width);
@@ -60,13 +60,12 @@ void Compressor::AddStatistics(int layer, int position, const float* q,
               p.rope.layout == Rope::Layout::kNeox, p.heads, p.head_dim,
               plain.data() + r * width);
   }
-  const int skipped = std::clamp(spec_.sinks - position, 0, rows);
-  statistics_[layer].Add(plain.data() + skipped * width, rows - skipped);
+  statistics_[layer].Add(plain, rows, pool);
 }
 
-void Compressor::ObserveStatistics(const LayerEntries& e) {
+void Compressor::ObserveStatistics(const LayerEntries& e, ThreadPool* pool) {
   if (statistics_.empty() || e.fresh == 0) return;
-  AddStatistics(e.layer, e.fresh_position, e.q, e.fresh);
+  AddStatistics(e.layer, e.fresh_position, e.q, e.fresh, pool);
 }
 
 Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {

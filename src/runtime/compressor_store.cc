@@ -105,7 +105,7 @@ Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
   }
   const auto budgets = layer_budgets(e.layer);
   if (budgets.empty()) return KeepAll(e, {}, cache, pool);
-  ObserveStatistics(e);
+  ObserveStatistics(e, pool);
   bool fits = true;
   for (int h = 0; h < kv_heads_; ++h) {
     fits = fits && e.past[h] + e.fresh <= budgets[h];
@@ -130,8 +130,14 @@ std::vector<int> Compressor::HeadBudgets(const LayerEntries& e,
   if (spec_.heads != HeadSplit::kAdaptive || scores.score.empty()) {
     return budgets;
   }
-  const int64_t total = std::accumulate(equal.begin(), equal.end(), int64_t{0});
-  return AdaptiveBudgets(spec_, scores.score, total);
+  HeadSplitOptions options;
+  options.floor = spec_.floor;
+  const Protected p = ProtectedEntries(spec_, e.past[0] + e.fresh, equal[0]);
+  options.sinks = p.sinks;
+  options.recent = p.recent;
+  return SplitHeads(scores.score,
+                    std::accumulate(equal.begin(), equal.end(), int64_t{0}),
+                    options);
 }
 
 Status Compressor::KeepBest(const LayerEntries& e, LayerScores* scores,
@@ -167,11 +173,11 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
   if (!scores.mass.empty()) {
     *mass = RetainedMass(scores.mass[h].data(), n, kept);
   }
-  MergedEntries merged;
+  MergedRows merged;
   if (clusters > 0) {
     MergeRequest request;
-    request.spec = &spec_;
-    request.rope = &model_->params().rope;
+    request.rule = spec_.merge;
+    request.rope = model_->params().rope.rotation();
     request.rope_shift = rope_shift_;
     request.clusters = clusters;
     request.from = from;
@@ -264,6 +270,8 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
   view.repetition = e.repetition;
   if (!statistics_.empty()) view.statistics = &statistics_[e.layer];
   view.rope = p.rope.rotation();
+  view.rope_magnitude = p.rope.magnitude;
+  view.bf16 = e.bf16;
   view.wo = &model_->layers()[e.layer].output;
   return ScoreLayer(spec_, view, budgets, pool);
 }

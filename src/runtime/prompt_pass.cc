@@ -416,6 +416,7 @@ Status PromptPass::EndLayer() {
                           segments_[s].from, segments_[s].to});
   }
   entries.repetition = repetition;
+  entries.bf16 = context_.bf16_attention;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(
         s->compressor.OnLayer(entries, &s->cache, context_.pool));

@@ -1,0 +1,94 @@
+#include "runtime/merge_entries.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pyramidkv {
+namespace {
+
+// The entries that leave, side by side.
+struct Leaving {
+  std::vector<int> index;  // into past and fresh entries
+  std::vector<float> k, v, score, bias;
+  std::vector<int32_t> position, rope;
+  std::vector<int> count;
+};
+
+Leaving Collect(const MergeRequest& request, const LayerEntries& e, int head,
+                const HeadView& view, std::span<const int> kept) {
+  const int past = e.past[head], n = past + e.fresh;
+  const size_t d = request.head_dim;
+  Leaving leaving;
+  auto next = kept.begin();
+  for (int i = request.from; i < n; ++i) {
+    if (next != kept.end() && *next == i) {
+      ++next;
+      continue;
+    }
+    const float* k = e.k[head] + i * d;
+    const float* v = e.v[head] + i * d;
+    leaving.index.push_back(i);
+    leaving.k.insert(leaving.k.end(), k, k + d);
+    leaving.v.insert(leaving.v.end(), v, v + d);
+    leaving.score.push_back(request.score[i]);
+    const bool old = i < past;
+    const float bias = old && view.bias != nullptr ? view.bias[i] : 0.0f;
+    leaving.bias.push_back(bias);
+    leaving.count.push_back(
+        std::max(1, static_cast<int>(std::lround(std::exp(bias)))));
+    const int position = old ? view.position(i) : e.fresh_position + i - past;
+    leaving.position.push_back(position);
+    leaving.rope.push_back(old ? view.rotated_for(i)
+                               : position - request.rope_shift);
+  }
+  return leaving;
+}
+
+}  // namespace
+
+MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
+                       int head, const HeadView& view,
+                       std::span<const int> kept) {
+  Leaving leaving = Collect(request, e, head, view, kept);
+  const KeyRotation rotation = {
+      {request.rope.inv_freq, static_cast<size_t>(request.rope.pairs)},
+      request.rope.neox,
+      request.head_dim};
+  UnrotateKeys(rotation, leaving.rope, leaving.k.data());
+  MergeArgs args;
+  args.n = static_cast<int>(leaving.index.size());
+  args.head_dim = request.head_dim;
+  args.k = leaving.k.data();
+  args.v = leaving.v.data();
+  args.position = leaving.position;
+  args.score = leaving.score;
+  args.count = leaving.count;
+  args.bias = leaving.bias;
+  args.clusters = request.clusters;
+  args.rule = request.rule;
+  MergedRows merged;
+  merged.rows = MergeEvicted(args, nullptr);
+  std::vector<int32_t> rope;
+  for (int i = 0; i < merged.rows.size(); ++i) {
+    // Positions are those of members: find them again.
+    const auto at =
+        std::lower_bound(leaving.position.begin(), leaving.position.end(),
+                         merged.rows.position[i]) -
+        leaving.position.begin();
+    MergedEntry entry;
+    entry.position = merged.rows.position[i];
+    entry.rope = leaving.rope[at];
+    entry.bias = merged.rows.bias[i];
+    if (!request.gathered.empty()) {
+      entry.score = request.gathered[leaving.index[at]];
+    }
+    entry.k = merged.rows.k.data() + size_t(i) * request.head_dim;
+    entry.v = merged.rows.v.data() + size_t(i) * request.head_dim;
+    rope.push_back(entry.rope);
+    merged.entries.push_back(entry);
+  }
+  RotateKeys(rotation, rope, merged.rows.k.data());
+  return merged;
+}
+
+}  // namespace pyramidkv
