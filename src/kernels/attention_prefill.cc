@@ -1,6 +1,7 @@
 #include "kernels/attention_prefill.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #undef HWY_TARGET_INCLUDE
@@ -33,15 +34,17 @@ struct Columns {
   float* out;      // [head_dim, count]
 };
 
-// scores[j, c..] = k[j] . q[c..] for kNumKeys keys and kVectors vectors.
+// scores[j, c..] = bias[j] + k[j] . q[c..] for kNumKeys keys and kVectors
+// vectors. bias: null for none.
 template <int kNumKeys, int kVectors>
 HWY_INLINE void ScoreTile(const Columns& c, int column, const float* k,
-                          int head_dim, float* scores) {
+                          const float* bias, int head_dim, float* scores) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V acc[kNumKeys][kVectors];
   for (int j = 0; j < kNumKeys; ++j) {
-    for (int x = 0; x < kVectors; ++x) acc[j][x] = hn::Zero(d);
+    const V start = hn::Set(d, bias != nullptr ? bias[j] : 0.0f);
+    for (int x = 0; x < kVectors; ++x) acc[j][x] = start;
   }
   for (int i = 0; i < head_dim; ++i) {
     V q[kVectors];
@@ -64,15 +67,17 @@ HWY_INLINE void ScoreTile(const Columns& c, int column, const float* k,
 
 template <int kVectors>
 HWY_INLINE void ScoreColumns(const Columns& c, int column, const float* k,
-                             int keys, int head_dim) {
+                             const float* bias, int keys, int head_dim) {
+  const auto from = [bias](int j) { return bias ? bias + j : nullptr; };
   int j = 0;
   for (; j + kKeys <= keys; j += kKeys) {
-    ScoreTile<kKeys, kVectors>(c, column, k + size_t(j) * head_dim, head_dim,
+    ScoreTile<kKeys, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
+                               head_dim,
                                c.scores + size_t(j) * c.count + column);
   }
   for (; j < keys; ++j) {
-    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, head_dim,
-                           c.scores + size_t(j) * c.count + column);
+    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
+                           head_dim, c.scores + size_t(j) * c.count + column);
   }
 }
 
@@ -189,6 +194,8 @@ void UnpackOutput(const PrefillTile& t, const Columns& c) {
       for (int x = 0; x < t.head_dim; ++x) {
         to[x] = c.out[size_t(x) * c.count + column] * inverse;
       }
+      if (t.lse == nullptr) continue;
+      t.lse[i * t.lse_stride + g] = c.max[column] + std::log(c.sum[column]);
     }
   }
 }
@@ -228,9 +235,10 @@ void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
   for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
     const int first = std::max(block, 0);
     const int keys = std::min(block + kKeyBlock, last) - first;
+    const float* bias = t.bias != nullptr ? t.bias + first : nullptr;
     ForColumns(count, [&]<int kVectors>(int column) {
-      ScoreColumns<kVectors>(c, column, k + size_t(first) * t.head_dim, keys,
-                             t.head_dim);
+      ScoreColumns<kVectors>(c, column, k + size_t(first) * t.head_dim, bias,
+                             keys, t.head_dim);
     });
     MaskBlock(t, c, first, keys);
     ForColumns(count, [&]<int kVectors>(int column) {

@@ -33,6 +33,13 @@ struct PrefillTile {
   size_t q_stride = 0;
   float* out = nullptr;
   size_t out_stride = 0;
+  // Log-sum-exp (natural) of a row's logits scale * q.k + bias: row i, head g
+  // at lse + i * lse_stride + g. Null: not wanted.
+  float* lse = nullptr;
+  size_t lse_stride = 0;
+  // [entries], finite, added to the logits of each entry (the logarithm of
+  // the count that a merged entry stands for). Null: none.
+  const float* bias = nullptr;
   // Row i sees the entries [begin[i], end[i]); both never fall with i, and
   // begin[i] < end[i].
   int begin[kQueryTile] = {};

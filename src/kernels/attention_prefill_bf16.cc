@@ -5,6 +5,7 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <limits>
 
 #include "kernels/attention_prefill.h"
@@ -72,10 +73,11 @@ inline __m512i PackPairs(__m512 low, __m512 high) {
 
 template <int kKeys, int kVectors>
 inline void ScoreTile(const Columns& c, int column, const uint16_t* k,
-                      int head_dim, float* scores) {
+                      const float* bias, int head_dim, float* scores) {
   __m512 acc[kKeys][kVectors];
   for (int j = 0; j < kKeys; ++j) {
-    for (int x = 0; x < kVectors; ++x) acc[j][x] = _mm512_setzero_ps();
+    const __m512 start = _mm512_set1_ps(bias != nullptr ? bias[j] : 0.0f);
+    for (int x = 0; x < kVectors; ++x) acc[j][x] = start;
   }
   const uint32_t* q = c.q + column;
   for (int i = 0; i < head_dim; i += 2, q += c.count) {
@@ -98,17 +100,18 @@ inline void ScoreTile(const Columns& c, int column, const uint16_t* k,
 }
 
 template <int kVectors>
-void ScoreColumns(const Columns& c, int column, const uint16_t* k, int keys,
-                  int head_dim) {
+void ScoreColumns(const Columns& c, int column, const uint16_t* k,
+                  const float* bias, int keys, int head_dim) {
+  const auto from = [bias](int j) { return bias ? bias + j : nullptr; };
   float* scores = c.scores + column;
   int j = 0;
   for (; j + kRows <= keys; j += kRows) {
-    ScoreTile<kRows, kVectors>(c, column, k + size_t(j) * head_dim, head_dim,
-                               scores + j * c.count);
+    ScoreTile<kRows, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
+                               head_dim, scores + j * c.count);
   }
   for (; j < keys; ++j) {
-    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, head_dim,
-                           scores + j * c.count);
+    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
+                           head_dim, scores + j * c.count);
   }
 }
 
@@ -224,17 +227,20 @@ void UnpackOutput(const PrefillTile& t, const Columns& c) {
       for (int x = 0; x < t.head_dim; ++x) {
         to[x] = c.out[x * c.count + column] * inverse;
       }
+      if (t.lse == nullptr) continue;
+      t.lse[i * t.lse_stride + g] = c.max[column] + std::log(c.sum[column]);
     }
   }
 }
 
-void ScoreAll(const Columns& c, const uint16_t* k, int keys, int head_dim) {
+void ScoreAll(const Columns& c, const uint16_t* k, const float* bias, int keys,
+              int head_dim) {
   int column = 0;
   for (; column + 3 * kLanes <= c.count; column += 3 * kLanes) {
-    ScoreColumns<3>(c, column, k, keys, head_dim);
+    ScoreColumns<3>(c, column, k, bias, keys, head_dim);
   }
   for (; column < c.count; column += kLanes) {
-    ScoreColumns<1>(c, column, k, keys, head_dim);
+    ScoreColumns<1>(c, column, k, bias, keys, head_dim);
   }
 }
 
@@ -272,7 +278,8 @@ void AttendPrefillBf16(const PrefillTile& t, const uint16_t* k,
   for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
     const int first = Max(block, 0);
     const int keys = Min(block + kKeyBlock, last) - first;
-    ScoreAll(c, k + size_t(first) * t.head_dim, keys, t.head_dim);
+    ScoreAll(c, k + size_t(first) * t.head_dim,
+             t.bias != nullptr ? t.bias + first : nullptr, keys, t.head_dim);
     MaskBlock(t, c, first, keys);
     for (int column = 0; column < count; column += kLanes) {
       SoftmaxColumn(c, column, keys, t.head_dim);

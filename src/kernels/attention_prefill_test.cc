@@ -1,6 +1,7 @@
 #include "kernels/attention_prefill.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/elementwise.h"
 #include "kernels/scalar_reference.h"
@@ -36,53 +37,140 @@ PrefillTile MakeTile(const Case& c) {
 }
 
 struct Data {
-  explicit Data(const Case& c)
+  explicit Data(const Case& c, bool with_bias = false)
       : q(RandomFloats(size_t(c.rows) * c.group * c.head_dim, 1)),
         k(RandomFloats(size_t(c.past + c.rows) * c.head_dim, 2)),
-        v(RandomFloats(size_t(c.past + c.rows) * c.head_dim, 3)) {}
-
-  std::vector<float> Want(const PrefillTile& t) const {
-    std::vector<float> out(q.size());
-    for (int i = 0; i < t.rows; ++i) {
-      for (int g = 0; g < t.group; ++g) {
-        const size_t at = i * t.q_stride + size_t(g) * t.head_dim;
-        reference::Attend(&q[at], k.data(), v.data(), t.begin[i], t.end[i],
-                          t.head_dim, t.scale, nullptr, &out[at]);
-      }
-    }
-    return out;
+        v(RandomFloats(size_t(c.past + c.rows) * c.head_dim, 3)) {
+    if (with_bias) bias = RandomFloats(c.past + c.rows, 4, 2.0f);
   }
 
-  std::vector<float> q, k, v;
+  std::vector<float> q, k, v, bias;  // no bias: empty
 };
 
-std::vector<float> Attend(PrefillTile t, const Data& d) {
-  std::vector<float> out(d.q.size());
-  t.q = d.q.data();
-  t.out = out.data();
+const float* BiasOf(const Data& d) {
+  return d.bias.empty() ? nullptr : d.bias.data();
+}
+
+struct Output {
+  explicit Output(const PrefillTile& t)
+      : lse_stride(t.group + 2),
+        out(t.rows * t.q_stride),
+        lse(t.rows * lse_stride, 777.0f) {}
+
+  size_t lse_stride;
+  // [rows, group, head_dim]; [rows, lse_stride], the gaps left as they were.
+  std::vector<float> out, lse;
+};
+
+Output Want(const PrefillTile& t, const Data& d) {
+  Output want(t);
+  for (int i = 0; i < t.rows; ++i) {
+    for (int g = 0; g < t.group; ++g) {
+      const size_t at = i * t.q_stride + size_t(g) * t.head_dim;
+      reference::Attend(&d.q[at], d.k.data(), d.v.data(), t.begin[i], t.end[i],
+                        t.head_dim, t.scale, BiasOf(d), &want.out[at]);
+      want.lse[i * want.lse_stride + g] =
+          reference::LogSumExp(&d.q[at], d.k.data(), t.begin[i], t.end[i],
+                               t.head_dim, t.scale, BiasOf(d));
+    }
+  }
+  return want;
+}
+
+// Points the tile at the data and at where its results go.
+void Bind(const Data& d, Output* output, PrefillTile* t) {
+  t->q = d.q.data();
+  t->bias = BiasOf(d);
+  t->out = output->out.data();
+  t->lse = output->lse.data();
+  t->lse_stride = output->lse_stride;
+}
+
+Output Attend(PrefillTile t, const Data& d) {
+  Output output(t);
+  Bind(d, &output, &t);
   PrefillScratch scratch;
   scratch.Resize(t.group, t.head_dim);
   AttendPrefill(t, d.k.data(), d.v.data(), &scratch);
-  return out;
+  return output;
 }
 
 TEST(AttentionPrefill, MatchesOracle) {
   ForAllTargets([] {
     for (const Case& c : kCases) {
-      const Data d(c);
-      const PrefillTile t = MakeTile(c);
-      ExpectNear(Attend(t, d), d.Want(t), 3e-5f);
+      for (bool bias : {false, true}) {
+        const Data d(c, bias);
+        const PrefillTile t = MakeTile(c);
+        const Output got = Attend(t, d), want = Want(t, d);
+        ExpectNear(got.out, want.out, 3e-5f);
+        ExpectNear(got.lse, want.lse, 2e-5f);
+      }
     }
   });
+}
+
+// What is not asked for changes no bit of the rest.
+TEST(AttentionPrefill, LogSumExpIsOptional) {
+  ForAllTargets([] {
+    const Case c = {16, 3, 64, 200, 0};
+    const Data d(c);
+    PrefillTile t = MakeTile(c);
+    const Output with = Attend(t, d);
+    Output without(t);
+    Bind(d, &without, &t);
+    t.lse = nullptr;
+    PrefillScratch scratch;
+    scratch.Resize(t.group, t.head_dim);
+    AttendPrefill(t, d.k.data(), d.v.data(), &scratch);
+    EXPECT_EQ(without.out, with.out);
+  });
+}
+
+// Merging equal entries into one with the logarithm of their count as bias
+// leaves the attention as it was.
+TEST(AttentionPrefill, BiasStandsForACount) {
+  ForAllTargets([] {
+    const Case c = {1, 3, 64, 20, 0};
+    Data all(c), merged(c);
+    const size_t head_dim = c.head_dim;
+    for (size_t j = 5; j < 12; ++j) {  // seven times entry 4
+      std::copy_n(&all.k[4 * head_dim], head_dim, &all.k[j * head_dim]);
+      std::copy_n(&all.v[4 * head_dim], head_dim, &all.v[j * head_dim]);
+    }
+    merged.k = all.k;
+    merged.v = all.v;
+    merged.k.erase(merged.k.begin() + 5 * head_dim,
+                   merged.k.begin() + 12 * head_dim);
+    merged.v.erase(merged.v.begin() + 5 * head_dim,
+                   merged.v.begin() + 12 * head_dim);
+    merged.bias.assign(14, 0.0f);
+    merged.bias[4] = std::log(8.0f);
+    const PrefillTile t = MakeTile(c);
+    PrefillTile fewer = t;
+    fewer.end[0] = 14;
+    const Output want = Attend(t, all), got = Attend(fewer, merged);
+    ExpectNear(got.out, want.out, 1e-5f);
+    ExpectNear(got.lse, want.lse, 1e-5f);
+  });
+}
+
+// Row 0 of `got` holds the bits of row i of `all`.
+void ExpectRow(const Output& got, const Output& all, int i) {
+  for (size_t x = 0; x < got.out.size(); ++x) {
+    ASSERT_EQ(got.out[x], all.out[i * got.out.size() + x]) << i;
+  }
+  for (size_t g = 0; g < got.lse_stride; ++g) {
+    ASSERT_EQ(got.lse[g], all.lse[i * all.lse_stride + g]) << i;
+  }
 }
 
 // A row alone, at any place of a tile: the same bits.
 TEST(AttentionPrefill, RowDoesNotDependOnItsTile) {
   ForAllTargets([] {
     const Case c = {16, 3, 64, 200, 0};
-    const Data d(c);
+    const Data d(c, true);
     const PrefillTile t = MakeTile(c);
-    const auto all = Attend(t, d);
+    const Output all = Attend(t, d);
     for (int i : {0, 1, 9, 15}) {
       PrefillTile one = t;
       one.rows = 1;
@@ -91,10 +179,7 @@ TEST(AttentionPrefill, RowDoesNotDependOnItsTile) {
       Data row = d;
       row.q.assign(d.q.begin() + i * t.q_stride,
                    d.q.begin() + (i + 1) * t.q_stride);
-      const auto got = Attend(one, row);
-      for (size_t x = 0; x < got.size(); ++x) {
-        ASSERT_EQ(got[x], all[i * t.q_stride + x]) << i;
-      }
+      ExpectRow(Attend(one, row), all, i);
     }
   });
 }
@@ -106,11 +191,11 @@ TEST(AttentionPrefill, LargeScoresStayFinite) {
     for (float& x : d.k) x *= 100;
     PrefillTile t = MakeTile(c);
     t.scale = 1.0f;
-    ExpectNear(Attend(t, d), d.Want(t), 2e-3f);
+    ExpectNear(Attend(t, d).out, Want(t, d).out, 2e-3f);
   });
 }
 
-std::vector<float> RunBf16(PrefillTile t, const Data& d) {
+Output RunBf16(PrefillTile t, const Data& d) {
   const int entries = static_cast<int>(d.k.size()) / t.head_dim;
   std::vector<uint16_t> k(d.k.size()), v16(d.v.size());
   ToBf16(d.k.data(), d.k.size(), k.data());
@@ -122,38 +207,40 @@ std::vector<float> RunBf16(PrefillTile t, const Data& d) {
           v16[size_t(e) * t.head_dim + x];
     }
   }
-  std::vector<float> out(d.q.size());
-  t.q = d.q.data();
-  t.out = out.data();
+  Output output(t);
+  Bind(d, &output, &t);
   PrefillScratch scratch;
   scratch.Resize(t.group, t.head_dim);
   AttendPrefillBf16(t, k.data(), v.data(), &scratch);
-  return out;
+  return output;
 }
 
 TEST(AttentionPrefill, Bf16MatchesOracle) {
   if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : kCases) {
-    const Data d(c);
-    const PrefillTile t = MakeTile(c);
-    // 8 bits of mantissa in q, k, p and v.
-    ExpectNear(RunBf16(t, d), d.Want(t), 0.06f);
-    double error = 0, size = 0;
-    const auto got = RunBf16(t, d), want = d.Want(t);
-    for (size_t i = 0; i < got.size(); ++i) {
-      error += (got[i] - want[i]) * (got[i] - want[i]);
-      size += want[i] * want[i];
+    for (bool bias : {false, true}) {
+      const Data d(c, bias);
+      const PrefillTile t = MakeTile(c);
+      const Output got = RunBf16(t, d), want = Want(t, d);
+      // 8 bits of mantissa in q, k, p and v.
+      ExpectNear(got.out, want.out, 0.06f);
+      ExpectNear(got.lse, want.lse, 0.03f);
+      double error = 0, size = 0;
+      for (size_t i = 0; i < got.out.size(); ++i) {
+        error += (got.out[i] - want.out[i]) * (got.out[i] - want.out[i]);
+        size += want.out[i] * want.out[i];
+      }
+      EXPECT_LT(error / size, 1e-4);
     }
-    EXPECT_LT(error / size, 1e-4);
   }
 }
 
 TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
   if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
   const Case c = {16, 3, 64, 201, 0};
-  const Data d(c);
+  const Data d(c, true);
   const PrefillTile t = MakeTile(c);
-  const auto all = RunBf16(t, d);
+  const Output all = RunBf16(t, d);
   for (int i : {0, 1, 8, 15}) {
     PrefillTile one = t;
     one.rows = 1;
@@ -162,10 +249,7 @@ TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
     Data row = d;
     row.q.assign(d.q.begin() + i * t.q_stride,
                  d.q.begin() + (i + 1) * t.q_stride);
-    const auto got = RunBf16(one, row);
-    for (size_t x = 0; x < got.size(); ++x) {
-      ASSERT_EQ(got[x], all[i * t.q_stride + x]) << i;
-    }
+    ExpectRow(RunBf16(one, row), all, i);
   }
 }
 

@@ -19,15 +19,22 @@ void Softmax(std::vector<double>* x) {
   for (double& v : *x) v /= sum;
 }
 
+// Of the entries [begin, end); bias may be null.
+std::vector<double> Logits(const float* q, const float* k, int begin, int end,
+                           int head_dim, float scale, const float* bias) {
+  std::vector<double> logits(end - begin);
+  for (int j = begin; j < end; ++j) {
+    logits[j - begin] = scale * Dot(q, k + size_t(j) * head_dim, head_dim) +
+                        (bias != nullptr ? bias[j] : 0.0f);
+  }
+  return logits;
+}
+
 }  // namespace
 
 void Attend(const float* q, const float* k, const float* v, int begin, int end,
             int head_dim, float scale, const float* bias, float* out) {
-  std::vector<double> p(end - begin);
-  for (int j = begin; j < end; ++j) {
-    p[j - begin] = scale * Dot(q, k + size_t(j) * head_dim, head_dim) +
-                   (bias != nullptr ? bias[j] : 0.0f);
-  }
+  std::vector<double> p = Logits(q, k, begin, end, head_dim, scale, bias);
   Softmax(&p);
   for (int c = 0; c < head_dim; ++c) {
     double sum = 0;
@@ -36,6 +43,15 @@ void Attend(const float* q, const float* k, const float* v, int begin, int end,
     }
     out[c] = static_cast<float>(sum);
   }
+}
+
+float LogSumExp(const float* q, const float* k, int begin, int end,
+                int head_dim, float scale, const float* bias) {
+  const auto logits = Logits(q, k, begin, end, head_dim, scale, bias);
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (double x : logits) sum += std::exp(x - max);
+  return static_cast<float>(max + std::log(sum));
 }
 
 std::vector<float> MatMul(const float* x, const float* w, int m, int n, int k) {

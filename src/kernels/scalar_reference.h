@@ -16,6 +16,10 @@ namespace pyramidkv::reference {
 void Attend(const float* q, const float* k, const float* v, int begin, int end,
             int head_dim, float scale, const float* bias, float* out);
 
+// Log-sum-exp of the same logits.
+float LogSumExp(const float* q, const float* k, int begin, int end,
+                int head_dim, float scale, const float* bias);
+
 // y[m, n] = x[m, k] * transpose(w[n, k]).
 std::vector<float> MatMul(const float* x, const float* w, int m, int n, int k);
 
