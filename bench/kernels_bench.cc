@@ -6,6 +6,8 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "ggml.h"
 #include "kernels/attention_decode.h"
 #include "kernels/attention_prefill.h"
+#include "kernels/column_attention.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul_prompt.h"
 #include "kernels/matmul_rows.h"
@@ -97,6 +100,97 @@ void PrefillAttentionBf16(benchmark::State& state) {
   SetFlops(state, PrefillFlops(entries));
 }
 BENCHMARK(PrefillAttentionBf16)->Arg(2048)->Arg(8192);
+
+// Runs `work` and returns its seconds.
+template <class F>
+double Seconds(const F& work) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  work();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A whole prompt on one KV head.
+struct Prompt {
+  explicit Prompt(int rows)
+      : rows(rows),
+        q(RandomFloats(size_t(rows) * kGroup * kHeadDim)),
+        k(RandomFloats(size_t(rows) * kHeadDim)),
+        k16(k.size()),
+        out(q.size()),
+        lse(size_t(rows) * kGroup) {
+    ToBf16(k.data(), k.size(), k16.data());
+    scratch.Resize(kGroup, kHeadDim);
+  }
+
+  void Attend(bool bf16) {
+    for (int end = kQueryTile; end <= rows; end += kQueryTile) {
+      const size_t row = end - kQueryTile;
+      PrefillTile tile = LastTile(end, &q[row * kGroup * kHeadDim],
+                                  &out[row * kGroup * kHeadDim]);
+      tile.lse = &lse[row * kGroup];
+      tile.lse_stride = kGroup;
+      if (bf16) {
+        AttendPrefillBf16(tile, k16.data(), k16.data(), &scratch);
+      } else {
+        AttendPrefill(tile, k.data(), k.data(), &scratch);
+      }
+    }
+  }
+
+  int rows;
+  std::vector<float> q, k;
+  std::vector<uint16_t> k16;
+  std::vector<float> out, lse;
+  PrefillScratch scratch;
+};
+
+// Column sums of a prompt in calls of so many rows (the second argument),
+// next to the attention that they follow: `of_attention` is the share of its
+// time, least of all against least of all.
+void ColumnSums(benchmark::State& state, bool bf16) {
+  if (bf16 && !HasNativeBf16()) return state.SkipWithError("no AVX-512 BF16");
+  Prompt prompt(static_cast<int>(state.range(0)));
+  const int slice = static_cast<int>(state.range(1));
+  std::vector<float> received(size_t(kGroup) * prompt.rows, 0.0f);
+  ColumnAttentionArgs args;
+  args.group = kGroup;
+  args.head_dim = kHeadDim;
+  args.scale = kScale;
+  args.q_stride = kGroup * kHeadDim;
+  args.lse_stride = kGroup;
+  args.k = prompt.k.data();
+  args.bf16 = bf16;
+  args.received = received.data();
+  args.received_stride = prompt.rows;
+  ColumnScratch scratch;
+  double attention = std::numeric_limits<double>::max(), columns = attention;
+  for (auto _ : state) {
+    attention = std::min(attention, Seconds([&] { prompt.Attend(bf16); }));
+    const double seconds = Seconds([&] {
+      for (int row = 0; row < prompt.rows; row += slice) {
+        args.rows = std::min(slice, prompt.rows - row);
+        args.q = &prompt.q[row * args.q_stride];
+        args.lse = &prompt.lse[row * args.lse_stride];
+        args.first_end = row + 1;
+        args.to = row + args.rows;
+        ColumnAttention(args, &scratch);
+      }
+    });
+    state.SetIterationTime(seconds);
+    columns = std::min(columns, seconds);
+  }
+  SetFlops(state, 1.0 * kHeadDim * kGroup * prompt.rows * prompt.rows);
+  state.counters["of_attention"] = columns / attention;
+}
+BENCHMARK_CAPTURE(ColumnSums, f32, false)
+    ->Args({4096, 4096})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(ColumnSums, bf16, true)
+    ->ArgsProduct({{1024, 4096}, {128, 1024, 4096}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
 
 // One KV head in pages that all hold the same entries.
 struct PagedHead {

@@ -80,6 +80,25 @@ void SiluMul(float* gate, const float* up, int n) {
   }
 }
 
+void ColumnAttention(const ColumnAttentionArgs& a) {
+  for (int g = 0; g < a.group; ++g) {
+    for (int j = a.from; j < a.to; ++j) {
+      float* received = a.received + g * a.received_stride + j - a.from;
+      double reduced = *received;
+      for (int i = 0; i < a.rows; ++i) {
+        const int entry = a.first_end + i - 1;  // the row's own
+        if (j > entry || entry - j < a.min_distance) continue;
+        const float* q = a.q + i * a.q_stride + size_t(g) * a.head_dim;
+        const double logit =
+            Logits(q, a.k, j, j + 1, a.head_dim, a.scale, a.bias)[0];
+        const double p = std::exp(logit - a.lse[i * a.lse_stride + g]);
+        reduced = a.max_rows ? std::max(reduced, p) : reduced + p;
+      }
+      *received = static_cast<float>(reduced);
+    }
+  }
+}
+
 void WindowScores(const WindowScoresArgs& a, float* const* score,
                   float* const* mass) {
   using Group = WindowScoresArgs::Group;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "kernels/column_attention.h"
 #include "kernels/window_scores.h"
 
 namespace pyramidkv::reference {
@@ -29,6 +30,9 @@ void RmsNorm(const float* x, const float* weight, int n, float epsilon,
 
 // gate = silu(gate) * up, both [n].
 void SiluMul(float* gate, const float* up, int n);
+
+// As kernels/column_attention.h, in f32 whatever args.bf16 says.
+void ColumnAttention(const ColumnAttentionArgs& args);
 
 // As kernels/window_scores.h.
 void WindowScores(const WindowScoresArgs& args, float* const* score,
