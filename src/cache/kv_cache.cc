@@ -275,7 +275,8 @@ void KvCache::Decode(int layer, int h, float* k, float* v) const {
   const size_t d = shape_.format.head_dim;
   for (int i = 0; i < head.length; ++i) {
     LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries,
-              k + i * d, v + i * d);
+              k != nullptr ? k + i * d : nullptr,
+              v != nullptr ? v + i * d : nullptr);
   }
 }
 

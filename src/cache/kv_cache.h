@@ -99,7 +99,8 @@ class KvCache {
   HeadView View(int layer, int head) const;
   int length(int layer, int head) const;
 
-  // Entries of a head as f32, k and v [length, head_dim] row-major.
+  // Entries of a head as f32, k and v [length, head_dim] row-major; either may
+  // be null.
   void Decode(int layer, int head, float* k, float* v) const;
 
   // Keeps only the entries `kept` (ascending indices into the head, no

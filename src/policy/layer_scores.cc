@@ -84,7 +84,7 @@ void FinishHead(const CacheSpec& spec, const LayerView& view, int h, int budget,
 
 ScorerNeeds NeedsOf(const CacheSpec& spec) {
   ScorerNeeds needs;
-  if (!spec.compresses || spec.keep == 1.0) return needs;
+  if (!spec.compresses) return needs;
   needs.window_rows = kMassRows;
   if (spec.select == SelectKind::kRecent) return needs;
   switch (spec.scorer) {

@@ -84,6 +84,7 @@ class PublishedPyramid {
 
 int LeastEntries(const CacheSpec& spec) {
   if (!spec.compresses) return 1;
+  if (spec.heads == HeadSplit::kProfile) return spec.sinks + spec.recent;
   if (spec.select == SelectKind::kRecent) return spec.sinks + 1;
   // The other half holds the sinks and one entry to choose.
   if (spec.recent == kRecentHalf) return 2 * spec.sinks + 1;

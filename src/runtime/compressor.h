@@ -49,7 +49,10 @@ class Compressor {
   void Reset();
 
   const CacheSpec& spec() const { return spec_; }
-  ScorerNeeds needs() const { return NeedsOf(spec_); }
+  // keep=1 evicts nothing, so nothing is scored.
+  ScorerNeeds needs() const {
+    return spec_.keep == 1.0 ? ScorerNeeds() : NeedsOf(spec_);
+  }
 
   // Resolves the budgets for a context of `tokens`, of which a streamed prompt
   // ends at `prompt_end` (otherwise the same). Errors: see ResolveBudgets;
@@ -64,8 +67,8 @@ class Compressor {
 
   // --- while tokens are generated ---
 
-  // How many more rows may be appended before OnDecoded has to be called; at
-  // least 1.
+  // How many more rows may be appended before OnDecoded evicts; 0 or less if it
+  // would now.
   int RowsBeforeEviction(const KvCache& cache) const;
   // A generated row's queries [heads, head_dim] after RoPE.
   void ObserveQuery(int layer, int position, const float* q);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/aligned_buffer.h"
 #include "kernels/rope.h"
 #include "runtime/compressor.h"
 
@@ -37,7 +38,7 @@ int Compressor::RowsBeforeEviction(const KvCache& cache) const {
     heads += kv_heads_;
   }
   if (spec_.heads == HeadSplit::kGlobal) rows = spec_.slack - all_over / heads;
-  return static_cast<int>(std::max<int64_t>(rows, 1));
+  return static_cast<int>(rows);
 }
 
 void Compressor::ObserveQuery(int layer, int position, const float* q) {
@@ -69,7 +70,7 @@ void Compressor::ObserveStatistics(const LayerEntries& e, ThreadPool* pool) {
 }
 
 Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
-  if (RowsBeforeEviction(*cache) > 1) return {};
+  if (RowsBeforeEviction(*cache) > 0) return {};
   tokens_ = position;
   decoding_ = true;
   const auto evict = [&]() -> Status {

@@ -25,7 +25,7 @@ class QueryRing {
   void Add(int layer, const float* q, int count) {
     if (rows_ == 0) return;
     std::vector<float>& kept = layers_[layer];
-    const int skip = std::max(0, count - rows_);
+    const size_t skip = std::max(0, count - static_cast<int>(rows_));
     kept.insert(kept.end(), q + skip * width_, q + count * width_);
     // Twice the rows before anything moves: a move for each row would cost
     // more than the row.

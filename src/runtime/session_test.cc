@@ -140,7 +140,7 @@ TEST_F(SessionTest, RetainedMassFallsWithTheBudget) {
   }
   auto recent = MakeSession(engine_.get(), "snapkv,keep=0.5,select=recent");
   ASSERT_TRUE(recent->Read(RandomTokens(600, 320, 1), {}).ok());
-  EXPECT_FALSE(recent->Report().retained_mass.has_value());
+  EXPECT_LT(*recent->Report().retained_mass, 1.0);
 }
 
 TEST_F(SessionTest, Errors) {
