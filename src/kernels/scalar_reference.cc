@@ -34,8 +34,7 @@ std::vector<double> Logits(const float* q, const float* k, int begin, int end,
 
 void Attend(const float* q, const float* k, const float* v, int begin, int end,
             int head_dim, float scale, const float* bias, float* out) {
-  std::vector<double> p = Logits(q, k, begin, end, head_dim, scale, bias);
-  Softmax(&p);
+  const auto p = Probabilities(q, k, begin, end, head_dim, scale, bias);
   for (int c = 0; c < head_dim; ++c) {
     double sum = 0;
     for (int j = begin; j < end; ++j) {
@@ -43,6 +42,14 @@ void Attend(const float* q, const float* k, const float* v, int begin, int end,
     }
     out[c] = static_cast<float>(sum);
   }
+}
+
+std::vector<double> Probabilities(const float* q, const float* k, int begin,
+                                  int end, int head_dim, float scale,
+                                  const float* bias) {
+  auto p = Logits(q, k, begin, end, head_dim, scale, bias);
+  Softmax(&p);
+  return p;
 }
 
 float LogSumExp(const float* q, const float* k, int begin, int end,
