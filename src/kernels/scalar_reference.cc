@@ -118,11 +118,9 @@ void WindowScores(const WindowScoresArgs& a, float* const* score,
         const float* q =
             a.q +
             (size_t(r) * a.kv_heads * a.group + h * a.group + g) * a.head_dim;
-        std::vector<double> p(n - a.rows + r + 1);
-        for (size_t j = 0; j < p.size(); ++j) {
-          p[j] = a.scale * Dot(q, a.k[h] + j * a.head_dim, a.head_dim);
-        }
-        Softmax(&p);
+        const auto p =
+            Probabilities(q, a.k[h], 0, n - a.rows + r + 1, a.head_dim, a.scale,
+                          a.bias != nullptr ? a.bias[h] : nullptr);
         for (size_t j = 0; j < p.size(); ++j) {
           head[j] =
               a.max_rows ? std::max(head[j], p[j]) : head[j] + p[j] / a.rows;
