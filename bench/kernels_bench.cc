@@ -208,7 +208,8 @@ struct PagedHead {
   std::vector<const std::byte*> pages;
 };
 
-void DecodeAttention(benchmark::State& state, Codec codec) {
+// received: what each entry receives from the row, too.
+void DecodeAttention(benchmark::State& state, Codec codec, bool received) {
   const int entries = static_cast<int>(state.range(0));
   const PageFormat format = {kHeadDim, codec, codec};
   const PagedHead stored(format, entries);
@@ -222,21 +223,36 @@ void DecodeAttention(benchmark::State& state, Codec codec) {
   head.q = q.data();
   const size_t part_floats = DecodePartFloats(kGroup, kHeadDim);
   std::vector<float> results(part_floats * head.parts());
-  std::vector<float> out(q.size());
+  std::vector<float> out(q.size()), sums(entries, 0.0f);
+  const size_t weights_size = size_t{kGroup} * kPartSlots;
+  std::vector<float> weights(weights_size * head.parts());
   AlignedBuffer<float> scratch;
   for (auto _ : state) {
     for (int part = 0; part < head.parts(); ++part) {
-      AttendDecodePart(head, part, &scratch, &results[part * part_floats]);
+      AttendDecodePart(head, part, &scratch, &results[part * part_floats],
+                       received ? &weights[part * weights_size] : nullptr);
     }
     MergeDecodeParts(results.data(), head.parts(), kGroup, kHeadDim,
                      out.data());
+    if (received) {
+      AddReceived(head, results.data(), weights.data(), sums.data());
+    }
   }
   SetBytes(state, double(stored.memory.size()));
 }
 // In the second-level cache, and in memory.
-BENCHMARK_CAPTURE(DecodeAttention, f32, Codec::kF32)->Arg(2048)->Arg(1 << 18);
-BENCHMARK_CAPTURE(DecodeAttention, f16, Codec::kF16)->Arg(2048)->Arg(1 << 18);
-BENCHMARK_CAPTURE(DecodeAttention, bf16, Codec::kBf16)->Arg(2048)->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, f32, Codec::kF32, false)
+    ->Arg(2048)
+    ->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, f16, Codec::kF16, false)
+    ->Arg(2048)
+    ->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, bf16, Codec::kBf16, false)
+    ->Arg(2048)
+    ->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, f16_received, Codec::kF16, true)
+    ->Arg(2048)
+    ->Arg(1 << 18);
 
 void WindowScoring(benchmark::State& state) {
   const int entries = static_cast<int>(state.range(0));

@@ -174,6 +174,25 @@ HWY_INLINE void ValuePart(const Part& part, int g) {
   }
 }
 
+// scores[j] = scores[j] * scale + bias[j] for j in [0, n), rounded alike
+// wherever an entry stands.
+void AddBias(const float* bias, float scale, int n, float* scores) {
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  int j = 0;
+  for (; j + lanes <= n; j += lanes) {
+    const V s = hn::LoadU(d, scores + j);
+    hn::StoreU(hn::MulAdd(s, hn::Set(d, scale), hn::LoadU(d, bias + j)), d,
+               scores + j);
+  }
+  const hn::CappedTag<float, 1> one;
+  for (; j < n; ++j) {
+    const auto s = hn::LoadU(one, scores + j);
+    hn::StoreU(hn::MulAdd(s, hn::Set(one, scale), hn::LoadU(one, bias + j)),
+               one, scores + j);
+  }
+}
+
 // Scores of one query head to probabilities; returns maximum and sum.
 void SoftmaxRow(float* scores, int from, int to, int padded, float scale,
                 float* max_out, float* sum_out) {
@@ -213,8 +232,13 @@ void RunPart(const Part& part, float* result) {
   const int padded =
       (part.to - first + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   for (g = 0; g < h.group; ++g) {
-    SoftmaxRow(part.scores + g * part.stride, part.from - first,
-               part.to - first, padded, h.scale, result + g,
+    float* scores = part.scores + g * part.stride;
+    if (h.bias != nullptr) {
+      AddBias(h.bias + part.from, h.scale, part.to - part.from,
+              scores + part.from - first);
+    }
+    SoftmaxRow(scores, part.from - first, part.to - first, padded,
+               h.bias != nullptr ? 1.0f : h.scale, result + g,
                result + h.group + g);
   }
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
@@ -240,15 +264,14 @@ void RunPartV(const Part& part, float* result) {
 }
 
 void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
-                       float* result) {
+                       float* weights, float* result) {
   Part part;
   part.head = &head;
-  const int slot = (head.first_part() + part_index) * kPartSlots - head.origin;
-  part.from = std::max(head.begin, slot);
-  part.to = std::min(head.end, slot + kPartSlots);
+  part.from = head.part_begin(part_index);
+  part.to = head.part_end(part_index);
   part.page = part.from / kPageEntries;
   part.stride = kPartSlots;
-  part.scores = scratch;
+  part.scores = weights != nullptr ? weights : scratch;
   part.acc = scratch + size_t(head.group) * kPartSlots;
   switch (head.format.k) {
     case Codec::kF32:
@@ -269,9 +292,11 @@ namespace pyramidkv {
 HWY_EXPORT(AttendDecodePartT);
 
 void AttendDecodePart(const DecodeHead& head, int part,
-                      AlignedBuffer<float>* scratch, float* result) {
+                      AlignedBuffer<float>* scratch, float* result,
+                      float* weights) {
   scratch->Resize(size_t(head.group) * (kPartSlots + 2 * head.format.head_dim));
-  HWY_DYNAMIC_DISPATCH(AttendDecodePartT)(head, part, scratch->data(), result);
+  HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
+  (head, part, scratch->data(), weights, result);
 }
 
 void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
@@ -292,6 +317,30 @@ void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
     }
     const float inverse = 1.0f / sum;
     for (int i = 0; i < head_dim; ++i) o[i] *= inverse;
+  }
+}
+
+void AddReceived(const DecodeHead& head, const float* results,
+                 const float* weights, float* received) {
+  const int group = head.group, parts = head.parts();
+  const size_t size = DecodePartFloats(group, head.format.head_dim);
+  for (int g = 0; g < group; ++g) {
+    float max = results[g];
+    for (int p = 1; p < parts; ++p) max = std::max(max, results[p * size + g]);
+    float sum = 0;
+    for (int p = 0; p < parts; ++p) {
+      const float* r = results + p * size;
+      sum += r[group + g] * std::exp(r[g] - max);
+    }
+    for (int p = 0; p < parts; ++p) {
+      const int from = head.part_begin(p), to = head.part_end(p);
+      // A part's weights begin with its first page.
+      const float* w =
+          weights + (size_t(p) * group + g) * kPartSlots + from % kPageEntries;
+      const float share =
+          std::exp(results[p * size + g] - max) / (sum * float(group));
+      for (int j = from; j < to; ++j) received[j] += w[j - from] * share;
+    }
   }
 }
 

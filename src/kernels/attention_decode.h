@@ -10,6 +10,7 @@
 #ifndef PYRAMIDKV_KERNELS_ATTENTION_DECODE_H_
 #define PYRAMIDKV_KERNELS_ATTENTION_DECODE_H_
 
+#include <algorithm>
 #include <cstddef>
 
 #include "base/aligned_buffer.h"
@@ -32,10 +33,20 @@ struct DecodeHead {
   int group = 0;
   float scale = 0;           // on q.k
   const float* q = nullptr;  // [group, head_dim]
+  // By slot, finite, added to the logits scale * q.k (the logarithm of the
+  // count that a merged entry stands for). Null: none.
+  const float* bias = nullptr;
 
   int first_part() const { return (origin + begin) / kPartSlots; }
   int parts() const {
     return (origin + end - 1) / kPartSlots - first_part() + 1;
+  }
+  // Slots of part `part` of [0, parts()): [part_begin, part_end).
+  int part_begin(int part) const {
+    return std::max(begin, (first_part() + part) * kPartSlots - origin);
+  }
+  int part_end(int part) const {
+    return std::min(end, (first_part() + part + 1) * kPartSlots - origin);
   }
 };
 
@@ -46,13 +57,21 @@ inline size_t DecodePartFloats(int group, int head_dim) {
 }
 
 // Part `part` of [0, head.parts()) into result [DecodePartFloats].
-// scratch: grown as needed, reused from call to call.
+// scratch: grown as needed, reused from call to call. weights, if not null:
+// [group, kPartSlots], what AddReceived makes probabilities of.
 void AttendDecodePart(const DecodeHead& head, int part,
-                      AlignedBuffer<float>* scratch, float* result);
+                      AlignedBuffer<float>* scratch, float* result,
+                      float* weights = nullptr);
 
 // results: `parts` of them, one behind the other. out: [group, head_dim].
 void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
                       float* out);
+
+// What each entry receives from the row: received[slot] += its probability,
+// in the mean over the group, for the slots [begin, end).
+// results, weights: of all parts, one behind the other.
+void AddReceived(const DecodeHead& head, const float* results,
+                 const float* weights, float* received);
 
 }  // namespace pyramidkv
 

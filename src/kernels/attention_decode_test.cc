@@ -1,5 +1,6 @@
 #include "kernels/attention_decode.h"
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/scalar_reference.h"
@@ -52,41 +53,80 @@ DecodeHead MakeHead(const Stored& s, int begin, int end, int group,
   return head;
 }
 
-std::vector<float> Attend(const DecodeHead& head) {
+// The row's output [group, head_dim]; what entries receive goes, by slot, on
+// top of `received` if that is not null.
+std::vector<float> Attend(const DecodeHead& head, float* received = nullptr) {
   const int head_dim = head.format.head_dim;
   const size_t size = DecodePartFloats(head.group, head_dim);
+  const size_t weights_size = size_t(head.group) * kPartSlots;
   std::vector<float> results(size * head.parts());
+  std::vector<float> weights(weights_size * head.parts());
   AlignedBuffer<float> scratch;
   for (int p = 0; p < head.parts(); ++p) {
-    AttendDecodePart(head, p, &scratch, &results[p * size]);
+    AttendDecodePart(
+        head, p, &scratch, &results[p * size],
+        received != nullptr ? &weights[p * weights_size] : nullptr);
   }
   std::vector<float> out(size_t(head.group) * head_dim);
   MergeDecodeParts(results.data(), head.parts(), head.group, head_dim,
                    out.data());
+  if (received != nullptr) {
+    AddReceived(head, results.data(), weights.data(), received);
+  }
   return out;
 }
 
+// received[slot] += mean over the group, from the entries as they are stored.
+void ReceivedOracle(const Stored& s, const DecodeHead& head,
+                    std::vector<float>* received) {
+  const int begin = head.begin - s.first_slot, end = head.end - s.first_slot;
+  const int head_dim = head.format.head_dim;
+  const float* bias = head.bias != nullptr ? head.bias + s.first_slot : nullptr;
+  for (int g = 0; g < head.group; ++g) {
+    const auto p =
+        reference::Probabilities(head.q + size_t(g) * head_dim, s.k.data(),
+                                 begin, end, head_dim, head.scale, bias);
+    for (int j = begin; j < end; ++j) {
+      (*received)[s.first_slot + j] += p[j - begin] / head.group;
+    }
+  }
+}
+
 void Check(Codec k, Codec v, int head_dim, int group, int entries,
-           int first_slot, int begin, int end) {
+           int first_slot, int begin, int end, bool with_bias = false) {
   const Stored s({head_dim, k, v}, entries, first_slot);
   const auto q = RandomFloats(size_t(group) * head_dim, 6);
-  const DecodeHead head = MakeHead(s, begin, end, group, q.data());
+  const auto bias = RandomFloats(first_slot + entries, 8, 2.0f);  // by slot
+  DecodeHead head = MakeHead(s, begin, end, group, q.data());
+  if (with_bias) head.bias = bias.data();
   std::vector<float> want(q.size());
   for (int g = 0; g < group; ++g) {
     reference::Attend(&q[size_t(g) * head_dim], s.k.data(), s.v.data(), begin,
-                      end, head_dim, head.scale, nullptr,
+                      end, head_dim, head.scale,
+                      with_bias ? &bias[first_slot] : nullptr,
                       &want[size_t(g) * head_dim]);
   }
-  SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " group "
-                                  << group << " entries " << entries);
-  ExpectNear(Attend(head), want, 2e-5f);
+  SCOPED_TRACE(testing::Message()
+               << "head_dim " << head_dim << " group " << group << " entries "
+               << entries << " bias " << with_bias);
+  const auto got = Attend(head);
+  ExpectNear(got, want, 2e-5f);
+
+  // What is there already stays, and so do the slots that are not seen.
+  std::vector<float> received(first_slot + entries, 0.5f);
+  auto want_received = received;
+  ReceivedOracle(s, head, &want_received);
+  EXPECT_EQ(Attend(head, received.data()), got);
+  ExpectNear(received, want_received, 1e-6f);
 }
 
 TEST(AttentionDecode, MatchesOracleForEveryCodecAndLength) {
   ForAllTargets([] {
     for (Codec codec : {Codec::kF32, Codec::kF16, Codec::kBf16}) {
       for (int n : {1, 2, 15, 16, 17, 63, 64, 65, 1023, 1024, 1025, 2500}) {
-        Check(codec, codec, 64, 3, n, 0, 0, n);
+        for (bool bias : {false, true}) {
+          Check(codec, codec, 64, 3, n, 0, 0, n, bias);
+        }
       }
     }
   });
@@ -102,21 +142,50 @@ TEST(AttentionDecode, MatchesOracleForOtherShapes) {
     Check(Codec::kF32, Codec::kF16, 64, 3, 200, 37, 0, 200);
     Check(Codec::kF16, Codec::kF16, 64, 3, 1500, 5, 77, 1311);
     Check(Codec::kF16, Codec::kF16, 64, 3, 1500, 63, 1030, 1031);
+    Check(Codec::kF16, Codec::kF16, 64, 4, 1500, 5, 77, 1311, true);
+    Check(Codec::kF16, Codec::kF16, 64, 1, 1500, 63, 1030, 1031, true);
   });
 }
 
 // Dropping whole pages in front changes no bit of the result.
 TEST(AttentionDecode, PartsDoNotMoveWithDroppedPages) {
   ForAllTargets([] {
+    const int dropped = 20 * kPageEntries;
     const Stored s({64, Codec::kF16, Codec::kF16}, 3000, 0);
+    const auto q = RandomFloats(3 * 64, 7), bias = RandomFloats(3000, 8);
+    for (bool with_bias : {false, true}) {
+      DecodeHead head = MakeHead(s, 1300, 3000, 3, q.data());
+      head.bias = with_bias ? bias.data() : nullptr;
+      std::vector<float> received(3000, 0.0f), received_behind(3000, 0.0f);
+      const auto all = Attend(head, received.data());
+      head.pages += 20;
+      head.begin -= dropped;
+      head.end -= dropped;
+      head.origin = dropped;
+      if (with_bias) head.bias += dropped;
+      EXPECT_EQ(Attend(head, received_behind.data() + dropped), all);
+      EXPECT_EQ(received_behind, received);
+    }
+  });
+}
+
+// With the logarithm of its count as bias, an entry stands for equal ones.
+TEST(AttentionDecode, BiasStandsForACount) {
+  ForAllTargets([] {
+    const PageFormat format = {64, Codec::kF16, Codec::kF16};
+    const Stored merged(format, 93, 0);
+    Stored all(format, 100, 0);
     const auto q = RandomFloats(3 * 64, 7);
-    const auto all = Attend(MakeHead(s, 1300, 3000, 3, q.data()));
-    DecodeHead head = MakeHead(s, 1300, 3000, 3, q.data());
-    head.pages += 20;
-    head.begin -= 20 * kPageEntries;
-    head.end -= 20 * kPageEntries;
-    head.origin = 20 * kPageEntries;
-    EXPECT_EQ(Attend(head), all);
+    std::vector<float> k(64), v(64), bias(93, 0.0f);
+    LoadEntry(format, merged.memory[0].data(), 40, k.data(), v.data());
+    for (int slot = 93; slot < 100; ++slot) {
+      StoreEntry(format, all.memory[slot / kPageEntries].data(),
+                 slot % kPageEntries, k.data(), v.data());
+    }
+    bias[40] = std::log(8.0f);
+    DecodeHead head = MakeHead(merged, 0, 93, 3, q.data());
+    head.bias = bias.data();
+    ExpectNear(Attend(head), Attend(MakeHead(all, 0, 100, 3, q.data())), 1e-5f);
   });
 }
 

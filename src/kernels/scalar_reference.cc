@@ -34,8 +34,7 @@ std::vector<double> Logits(const float* q, const float* k, int begin, int end,
 
 void Attend(const float* q, const float* k, const float* v, int begin, int end,
             int head_dim, float scale, const float* bias, float* out) {
-  std::vector<double> p = Logits(q, k, begin, end, head_dim, scale, bias);
-  Softmax(&p);
+  const auto p = Probabilities(q, k, begin, end, head_dim, scale, bias);
   for (int c = 0; c < head_dim; ++c) {
     double sum = 0;
     for (int j = begin; j < end; ++j) {
@@ -43,6 +42,14 @@ void Attend(const float* q, const float* k, const float* v, int begin, int end,
     }
     out[c] = static_cast<float>(sum);
   }
+}
+
+std::vector<double> Probabilities(const float* q, const float* k, int begin,
+                                  int end, int head_dim, float scale,
+                                  const float* bias) {
+  auto p = Logits(q, k, begin, end, head_dim, scale, bias);
+  Softmax(&p);
+  return p;
 }
 
 float LogSumExp(const float* q, const float* k, int begin, int end,
@@ -111,11 +118,9 @@ void WindowScores(const WindowScoresArgs& a, float* const* score,
         const float* q =
             a.q +
             (size_t(r) * a.kv_heads * a.group + h * a.group + g) * a.head_dim;
-        std::vector<double> p(n - a.rows + r + 1);
-        for (size_t j = 0; j < p.size(); ++j) {
-          p[j] = a.scale * Dot(q, a.k[h] + j * a.head_dim, a.head_dim);
-        }
-        Softmax(&p);
+        const auto p =
+            Probabilities(q, a.k[h], 0, n - a.rows + r + 1, a.head_dim, a.scale,
+                          a.bias != nullptr ? a.bias[h] : nullptr);
         for (size_t j = 0; j < p.size(); ++j) {
           head[j] =
               a.max_rows ? std::max(head[j], p[j]) : head[j] + p[j] / a.rows;

@@ -17,6 +17,11 @@ namespace pyramidkv::reference {
 void Attend(const float* q, const float* k, const float* v, int begin, int end,
             int head_dim, float scale, const float* bias, float* out);
 
+// [end - begin]: the softmax alone.
+std::vector<double> Probabilities(const float* q, const float* k, int begin,
+                                  int end, int head_dim, float scale,
+                                  const float* bias);
+
 // Log-sum-exp of the same logits.
 float LogSumExp(const float* q, const float* k, int begin, int end,
                 int head_dim, float scale, const float* bias);

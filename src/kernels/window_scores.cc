@@ -23,10 +23,11 @@ struct WindowChunk {
   int n = 0;
   int head_dim = 0;
   int rows = 0;
-  int first_end = 0;         // row r sees entries [0, first_end + r)
-  const float* k = nullptr;  // [n, head_dim]
-  const float* q = nullptr;  // [head_dim, kChunkRows], scaled
-  float* s = nullptr;        // [n, kChunkRows] scratch
+  int first_end = 0;            // row r sees entries [0, first_end + r)
+  const float* k = nullptr;     // [n, head_dim]
+  const float* bias = nullptr;  // [n], or null
+  const float* q = nullptr;     // [head_dim, kChunkRows], scaled
+  float* s = nullptr;           // [n, kChunkRows] scratch
   bool max_rows = false;
   float weight = 0;          // 1 / rows of the whole window
   float* reduced = nullptr;  // [n], updated
@@ -51,7 +52,8 @@ HWY_INLINE void ScoreKeys(const WindowChunk& c, int j) {
   const size_t lanes = hn::Lanes(d);
   V acc[kNumKeys][kVectors];
   for (int a = 0; a < kNumKeys; ++a) {
-    for (int x = 0; x < kVectors; ++x) acc[a][x] = hn::Zero(d);
+    const V start = hn::Set(d, c.bias != nullptr ? c.bias[j + a] : 0.0f);
+    for (int x = 0; x < kVectors; ++x) acc[a][x] = start;
   }
   const float* k = c.k + size_t(j) * c.head_dim;
   for (int i = 0; i < c.head_dim; ++i) {
@@ -173,6 +175,7 @@ void ScoreQueryHead(const WindowScoresArgs& a, int h, int g, Scratch* scratch,
     c.head_dim = a.head_dim;
     c.first_end = n - a.rows + first + 1;
     c.k = a.k[h];
+    c.bias = a.bias != nullptr ? a.bias[h] : nullptr;
     c.q = scratch->q.data();
     c.s = scratch->s.data();
     c.max_rows = a.max_rows;

@@ -24,7 +24,11 @@ struct WindowScoresArgs {
   // n[h] - rows + r and sees the entries up to there.
   const float* q = nullptr;
   const float* const* k = nullptr;  // [kv_heads] -> [n[h], head_dim]
-  bool max_rows = false;            // reduce over rows: max, else mean
+  // [kv_heads] -> [n[h]], finite, added to the logits of each entry (the
+  // logarithm of the count that a merged entry stands for). Null, or null for
+  // a head: none.
+  const float* const* bias = nullptr;
+  bool max_rows = false;  // reduce over rows: max, else mean
   enum class Group { kMean, kMax, kSum } group_reduce = Group::kMean;
 };
 

@@ -22,8 +22,12 @@ const Case kCases[] = {
     {2, 1, 80, 33, {64, 200}},
 };
 
+// What entries weigh: all the same; by biases; by biases of all but head 0.
+enum class Bias { kNone, kAll, kNotFirst };
+
 struct Scores {
-  Scores(const Case& c, bool max_rows, Group group_reduce, bool oracle) {
+  Scores(const Case& c, bool max_rows, Group group_reduce, bool oracle,
+         Bias weigh = Bias::kNone) {
     WindowScoresArgs a;
     a.kv_heads = c.kv_heads;
     a.group = c.group;
@@ -36,20 +40,24 @@ struct Scores {
     const auto q =
         RandomFloats(size_t(c.rows) * c.kv_heads * c.group * c.head_dim, 1);
     a.q = q.data();
-    std::vector<std::vector<float>> keys;
-    std::vector<const float*> k;
+    std::vector<std::vector<float>> keys, biases;
+    std::vector<const float*> k, bias;
     std::vector<float*> s, m;
     for (int h = 0; h < c.kv_heads; ++h) {
       keys.push_back(RandomFloats(size_t(c.n[h]) * c.head_dim, 2 + h));
+      biases.push_back(RandomFloats(c.n[h], 20 + h, 2.0f));
       score.emplace_back(c.n[h]);
       mass.emplace_back(c.n[h]);
     }
     for (int h = 0; h < c.kv_heads; ++h) {
       k.push_back(keys[h].data());
+      bias.push_back(h == 0 && weigh == Bias::kNotFirst ? nullptr
+                                                        : biases[h].data());
       s.push_back(score[h].data());
       m.push_back(mass[h].data());
     }
     a.k = k.data();
+    a.bias = weigh != Bias::kNone ? bias.data() : nullptr;
     if (oracle) {
       reference::WindowScores(a, s.data(), m.data());
     } else {
@@ -60,18 +68,32 @@ struct Scores {
   std::vector<std::vector<float>> score, mass;
 };
 
+void Check(const Case& c, bool max_rows, Group group, Bias bias) {
+  const Scores got(c, max_rows, group, false, bias);
+  const Scores want(c, max_rows, group, true, bias);
+  for (int h = 0; h < c.kv_heads; ++h) {
+    ExpectNear(got.score[h], want.score[h], 2e-6f);
+    ExpectNear(got.mass[h], want.mass[h], 2e-6f);
+  }
+}
+
 TEST(WindowScores, MatchesOracle) {
   ForAllTargets([] {
     for (const Case& c : kCases) {
       for (bool max_rows : {false, true}) {
         for (Group g : {Group::kMean, Group::kMax, Group::kSum}) {
-          const Scores got(c, max_rows, g, false), want(c, max_rows, g, true);
-          for (int h = 0; h < c.kv_heads; ++h) {
-            ExpectNear(got.score[h], want.score[h], 2e-6f);
-            ExpectNear(got.mass[h], want.mass[h], 2e-6f);
-          }
+          Check(c, max_rows, g, Bias::kNone);
         }
       }
+    }
+  });
+}
+
+TEST(WindowScores, MatchesOracleWithBiases) {
+  ForAllTargets([] {
+    for (const Case& c : kCases) {
+      Check(c, false, Group::kMean, Bias::kAll);
+      Check(c, true, Group::kMax, Bias::kNotFirst);
     }
   });
 }
