@@ -31,8 +31,8 @@ void DequantizeRows(const WeightMatrix& w, int first, int count, float* out) {
   DCHECK(first >= 0 && count >= 0 && first <= w.rows - count);
   const size_t cols = w.cols;
   if (w.type == GGML_TYPE_F32) {  // the one type without a to_float
-    if (count > 0) {
-      std::memcpy(out, w.row(first), count * cols * sizeof(float));
+    for (int i = 0; i < count; ++i) {
+      std::memcpy(out + i * cols, w.row(first + i), cols * sizeof(float));
     }
     return;
   }
@@ -42,6 +42,20 @@ void DequantizeRows(const WeightMatrix& w, int first, int count, float* out) {
   for (int i = 0; i < count; ++i) {
     to_float(w.row(first + i), out + i * cols, w.cols);
   }
+}
+
+WeightMatrix ColumnsOf(const WeightMatrix& w, int first, int count,
+                       int* offset) {
+  DCHECK(first >= 0 && count >= 0 && first <= w.cols - count);
+  const ggml_type type = static_cast<ggml_type>(w.type);
+  const int block = static_cast<int>(ggml_blck_size(type));
+  const int begin = first / block;
+  const int end = (first + count + block - 1) / block;
+  *offset = first - begin * block;
+  WeightMatrix columns = w;  // the same distance from row to row
+  columns.data += begin * ggml_type_size(type);
+  columns.cols = (end - begin) * block;
+  return columns;
 }
 
 }  // namespace pyramidkv

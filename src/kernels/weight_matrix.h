@@ -26,6 +26,12 @@ struct WeightMatrix {
 // ggml's `to_float`. REQUIRES: WeightTypeSupported(w.type).
 void DequantizeRows(const WeightMatrix& w, int first, int count, float* out);
 
+// Columns first ... first + count - 1 of w and what shares a quantisation
+// block with them: a view to dequantise, in whose rows `first` lies `*offset`
+// values behind the start. REQUIRES: the columns are w's.
+WeightMatrix ColumnsOf(const WeightMatrix& w, int first, int count,
+                       int* offset);
+
 // True if ggml can turn the type into f32 (and thus we can compute with it).
 bool WeightTypeSupported(int type);
 
