@@ -3,6 +3,7 @@
 #include <ggml.h>
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -55,6 +56,42 @@ TEST(WeightMatrixTest, RowsComeBack) {
     EXPECT_LE(RoundTripError(c.type, 2, 1), c.tolerance);
     EXPECT_LE(RoundTripError(c.type, kRows - 1, 1), c.tolerance);
     EXPECT_EQ(RoundTripError(c.type, kRows, 0), 0.0f);
+  }
+}
+
+TEST(WeightMatrixTest, ColumnsAreTheSameValues) {
+  const std::vector<float> values = Values();
+  const struct {
+    ggml_type type;
+    int block;
+  } kCases[] = {{GGML_TYPE_F32, 1},
+                {GGML_TYPE_F16, 1},
+                {GGML_TYPE_Q4_0, 32},
+                {GGML_TYPE_Q4_K, 256}};
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(ggml_type_name(c.type));
+    const size_t row_bytes = ggml_row_size(c.type, kCols);
+    std::vector<std::byte> data(row_bytes * kRows);
+    ggml_quantize_chunk(c.type, values.data(), data.data(), 0, kRows, kCols,
+                        nullptr);
+    const WeightMatrix w = {data.data(), c.type, kRows, kCols, row_bytes};
+    std::vector<float> all(kRows * kCols);
+    DequantizeRows(w, 0, kRows, all.data());
+    for (const auto& [first, count] :
+         {std::pair{0, 256}, {0, 1}, {64, 64}, {33, 96}, {255, 1}, {160, 5}}) {
+      int offset = -1;
+      const WeightMatrix columns = ColumnsOf(w, first, count, &offset);
+      EXPECT_EQ(offset, first % c.block);
+      EXPECT_LT(columns.cols - count, 2 * c.block);
+      std::vector<float> part(kRows * columns.cols);
+      DequantizeRows(columns, 0, kRows, part.data());
+      for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < count; ++i) {
+          EXPECT_EQ(part[r * columns.cols + offset + i],
+                    all[r * kCols + first + i]);
+        }
+      }
+    }
   }
 }
 

@@ -32,8 +32,9 @@ void KeyRedundancy(std::span<const float> k, int n, int head_dim,
                    const RedundancyOptions& options,
                    std::span<float> redundancy);
 
-// out[j] = lambda * importance[j] - (1 - lambda) * redundancy[j]; R-KV uses
-// lambda 0.1. All [n]; out may be importance.
+// out[j] = lambda * importance[j] - (1 - lambda) * redundancy[j]; R-KV's code
+// uses lambda 0.07, which is no share of 7 %: one is attention, the other a
+// softmax over n. All [n]; out may be importance.
 void JointScores(std::span<const float> importance,
                  std::span<const float> redundancy, float lambda,
                  std::span<float> out);

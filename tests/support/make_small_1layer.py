@@ -1,7 +1,8 @@
 """Writes tests/golden/small_1layer.bin from small_1layer.npz.
 
-The C++ tests read that file: it holds the inputs of one attention layer and
-the sets kept of it, in the form that tests/golden/README.md describes.
+The C++ tests read that file: it holds the inputs of one attention layer, the
+sets kept of it and some scores, in the form that tests/golden/README.md
+describes.
 """
 
 import struct
@@ -11,7 +12,11 @@ import numpy as np
 from cli import GOLDEN
 
 SETS = ["SnapKV_idx_layer0of30", "PyramidKV_idx_layer0of30",
-        "PyramidKV_idx_layer10of30", "PyramidKV_idx_layer29of30"]
+        "PyramidKV_idx_layer10of30", "PyramidKV_idx_layer29of30",
+        "Knorm_idx_layer0of30", "TOVA_idx_layer0of30",
+        "ObservedAttention_idx_layer0of30", "StreamingLLM_idx_layer0of30"]
+SCORES = ["SnapKV_score", "Knorm_score", "TOVA_score",
+          "ObservedAttention_score"]
 WINDOW, KERNEL = 32, 5
 
 
@@ -28,6 +33,9 @@ def main():
             kept = arrays[name]
             file.write(struct.pack("<i", kept.shape[1]))
             file.write(kept.astype("<i4").tobytes())
+        file.write(struct.pack("<i", len(SCORES)))
+        for name in SCORES:
+            file.write(arrays[name].astype("<f4").tobytes())
 
 
 if __name__ == "__main__":
