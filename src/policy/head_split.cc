@@ -37,12 +37,13 @@ std::vector<float> OpenScores(const std::vector<float>& scores, int sure,
 }  // namespace
 
 std::vector<int> SplitHeads(std::span<const std::vector<float>> scores,
-                            int base, const HeadSplitOptions& options) {
-  DCHECK(base >= 0 && options.sinks >= 0 && options.recent >= 0);
+                            int64_t total, const HeadSplitOptions& options) {
+  DCHECK(total >= 0 && options.sinks >= 0 && options.recent >= 0);
   DCHECK(options.floor >= 0 && options.floor <= 1);
   const int heads = static_cast<int>(scores.size());
+  const int base = static_cast<int>(total / heads);
   std::vector<int> budget(heads);
-  int64_t left = int64_t{heads} * base;
+  int64_t left = total;
   std::vector<std::vector<float>> open(heads);
   std::vector<float> flat;
   for (int h = 0; h < heads; ++h) {

@@ -10,6 +10,7 @@
 #ifndef PYRAMIDKV_POLICY_HEAD_SPLIT_H_
 #define PYRAMIDKV_POLICY_HEAD_SPLIT_H_
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -22,14 +23,14 @@ struct HeadSplitOptions {
   double floor = 0.2;
 };
 
-// Entries [kv_heads] for heads with `scores` [n[h]], which mean `base` per
-// head: the sum is exactly min(heads * base, sum of n). Every head gets at
-// least min(n[h], max(sinks + recent + 1, floor * base)) or, if that is more
+// Entries [kv_heads] for heads with `scores` [n[h]]: the sum is exactly
+// min(total, sum of n). With base = total / heads every head gets at least
+// min(n[h], max(sinks + recent + 1, floor * base)) or, if that is more
 // than base, min(n[h], base); and n[h] at most. The rest goes to the best
 // entries of all heads that are neither protected nor part of that. Of equal
 // scores the lower head comes first, then the lower index; NaN ranks lowest.
 std::vector<int> SplitHeads(std::span<const std::vector<float>> scores,
-                            int base, const HeadSplitOptions& options);
+                            int64_t total, const HeadSplitOptions& options);
 
 }  // namespace pyramidkv
 

@@ -49,7 +49,7 @@ std::vector<int> AuthorsSplit(Heads scores, int base, double floor,
 }
 
 TEST(SplitHeadsTest, G14BothFormsKeepTheSameSets) {
-  const auto budget = SplitHeads(kG14, 5, {.floor = 0.2});
+  const auto budget = SplitHeads(kG14, 10, {.floor = 0.2});
   EXPECT_THAT(budget, ElementsAre(3, 7));
   EXPECT_EQ(budget, AuthorsSplit(kG14, 5, 0.2, false));
   EXPECT_EQ(budget, AuthorsSplit(kG14, 5, 0.2, true));
@@ -105,7 +105,7 @@ TEST(SplitHeadsTest, ExactSumsAndTheBestOfAllHeads) {
       if (trial % 5 == 0) scores[h][rng() % n] = kNan;
     }
     for (int base = 0; base <= n; ++base) {
-      const auto budget = SplitHeads(scores, base, options);
+      const auto budget = SplitHeads(scores, int64_t{base} * heads, options);
       EXPECT_EQ(std::accumulate(budget.begin(), budget.end(), 0), heads * base);
       const int least = std::max(options.sinks + options.recent + 1,
                                  static_cast<int>(options.floor * base + 1e-9));
@@ -128,13 +128,13 @@ TEST(SplitHeadsTest, OneHeadIsANoOp) {
 }
 
 TEST(SplitHeadsTest, AFloorOfOneIsEqual) {
-  EXPECT_THAT(SplitHeads(kG14, 5, {.floor = 1.0}), ElementsAre(5, 5));
+  EXPECT_THAT(SplitHeads(kG14, 10, {.floor = 1.0}), ElementsAre(5, 5));
 }
 
 TEST(SplitHeadsTest, OfEqualScoresTheLowerHeadIsFirst) {
   const Heads equal(3, std::vector<float>(10, 1.0f));
-  EXPECT_THAT(SplitHeads(equal, 4, {.floor = 0.5}), ElementsAre(8, 2, 2));
-  EXPECT_THAT(SplitHeads(equal, 9, {.floor = 0.5}), ElementsAre(10, 10, 7));
+  EXPECT_THAT(SplitHeads(equal, 12, {.floor = 0.5}), ElementsAre(8, 2, 2));
+  EXPECT_THAT(SplitHeads(equal, 27, {.floor = 0.5}), ElementsAre(10, 10, 7));
 }
 
 // After an Extend heads hold different numbers of entries.
@@ -151,7 +151,7 @@ TEST(SplitHeadsTest, ShortHeads) {
     const HeadSplitOptions options = {.sinks = static_cast<int>(rng() % 5),
                                       .recent = static_cast<int>(rng() % 20)};
     const int base = static_cast<int>(rng() % 45);
-    const auto budget = SplitHeads(scores, base, options);
+    const auto budget = SplitHeads(scores, int64_t{base} * heads, options);
     EXPECT_EQ(std::accumulate(budget.begin(), budget.end(), int64_t{0}),
               std::min<int64_t>(all, int64_t{heads} * base));
     for (int h = 0; h < heads; ++h) {
@@ -164,7 +164,7 @@ TEST(SplitHeadsTest, ShortHeads) {
 
 TEST(SplitHeadsTest, NanIsNeverPreferred) {
   const Heads scores = {{kNan, kNan, kNan, kNan}, {-9, -8, -7, -6}};
-  EXPECT_THAT(SplitHeads(scores, 2, {.floor = 0}), ElementsAre(1, 3));
+  EXPECT_THAT(SplitHeads(scores, 4, {.floor = 0}), ElementsAre(1, 3));
 }
 
 }  // namespace

@@ -56,6 +56,17 @@ void WeighByValues(const CacheSpec& spec, const LayerView& view, int h,
   std::copy(critical.begin(), critical.end(), middle.begin());
 }
 
+// By how many queries could see the entry, which sums favour early ones by.
+void DivideByObservers(const LayerView& view,
+                       std::vector<std::vector<float>>* scores) {
+  for (int h = 0; h < view.kv_heads; ++h) {
+    for (int i = 0; i < view.n[h]; ++i) {
+      (*scores)[h][i] /=
+          static_cast<float>(view.next_position - view.positions[h][i]);
+    }
+  }
+}
+
 // One head's raw scores become what SelectKept ranks. Entries that are
 // protected as recent take no part in the pool.
 void FinishHead(const CacheSpec& spec, const LayerView& view, int h, int budget,
@@ -118,6 +129,8 @@ LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
   LayerScores out = RawScores(spec, view, pool);
   if (out.score.empty()) return out;
   if (NeedsOf(spec).running) out.gathered = out.score;
+  if (spec.variant == SumVariant::kObserved)
+    DivideByObservers(view, &out.score);
   if (spec.one_set) ShareScores(&out.score);
   pool->ParallelFor(view.kv_heads, [&](int h, int) {
     FinishHead(spec, view, h, budgets[h], &out.score[h]);

@@ -62,7 +62,7 @@ WindowScoresArgs WindowArgs(const CacheSpec& spec, const LayerView& view,
       static_cast<size_t>(view.kv_heads) * view.group * view.head_dim;
   args.q = view.window_q + (view.window_rows - args.rows) * row_size;
   args.k = view.k;
-  // args.bias = view.bias;
+  args.bias = view.bias;
   args.max_rows = spec.reduce == RowReduce::kMax;
   args.group_reduce = GroupOf(spec.group);
   return args;

@@ -20,15 +20,16 @@ LayerScores Score(const CacheSpec& spec, const Small1Layer& golden) {
     k.push_back(golden.k.data() + offset);
     v.push_back(golden.v.data() + offset);
   }
-  const LayerView view = {.kv_heads = golden.kv_heads,
-                          .group = golden.query_heads / golden.kv_heads,
-                          .head_dim = golden.head_dim,
-                          .n = n.data(),
-                          .k = k.data(),
-                          .v = v.data(),
-                          .window_q = window.data(),
-                          .window_rows = golden.window,
-                          .attention_scale = kSmall1LayerScale};
+  LayerView view;
+  view.kv_heads = golden.kv_heads;
+  view.group = golden.query_heads / golden.kv_heads;
+  view.head_dim = golden.head_dim;
+  view.n = n.data();
+  view.k = k.data();
+  view.v = v.data();
+  view.window_q = window.data();
+  view.window_rows = golden.window;
+  view.attention_scale = kSmall1LayerScale;
   ThreadPool pool(2);
   return ScoreLayer(spec, view, n, &pool);
 }

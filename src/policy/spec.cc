@@ -104,6 +104,13 @@ Status CheckScorer(const CacheSpec& s) {
         "select=recent",
         s.policy, FindSpecKey("select")->get(s)));
   }
+  if (s.scorer == Scorer::kColumnSums && s.group != GroupReduce::kMean &&
+      s.evict != Evict::kPrefill) {
+    return Status::Usage(fmt::format(
+        "group={} does not go with evict={}: generated tokens add the mean "
+        "over the group; allowed: group=mean, or evict=prefill",
+        FindSpecKey("group")->get(s), FindSpecKey("evict")->get(s)));
+  }
   const bool of_prompt =
       s.scorer == Scorer::kReconstruction || s.scorer == Scorer::kFarAttention;
   if (of_prompt && s.evict != Evict::kPrefill) {

@@ -133,51 +133,91 @@ Status DecodePass::Append(int layer) {
   return {};
 }
 
+// What row `row` attends to in a KV head.
+DecodeHead DecodePass::HeadOf(int layer, int row, int head) {
+  const HyperParams& p = params_;
+  const RowState& state = states_[row];
+  const HeadView view = state.sequence->cache.View(layer, head);
+  const int visible = state.sequence->FirstVisible(layer, state.position);
+  int begin = 0;
+  while (view.position(begin) < visible) ++begin;
+  DecodeHead h;
+  h.format = state.sequence->cache.shape().format;
+  h.pages = view.pages;
+  h.begin = view.first_slot + begin;
+  h.end = view.first_slot + view.length - state.later;
+  if (view.positions == nullptr) {
+    h.origin = (view.base - view.first_slot) / kPageEntries * kPageEntries;
+  }
+  h.group = p.group();
+  h.scale = p.attention_scale;
+  h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
+  h.bias = view.bias;
+  return h;
+}
+
 void DecodePass::Attend(int layer) {
   const HyperParams& p = params_;
   const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
+  const size_t part_weights = size_t(p.group()) * kPartSlots;
   tasks_.clear();
   merges_.clear();
-  size_t result = 0;
+  size_t result = 0, weights = 0;
+  bool gathers = false;
   for (int r = 0; r < rows(); ++r) {
-    const RowState& state = states_[r];
-    state.sequence->compressor.ObserveQuery(
-        layer, state.position, q_.data() + size_t(r) * p.heads * p.head_dim);
+    Sequence* const sequence = states_[r].sequence;
+    sequence->compressor.ObserveQuery(
+        layer, states_[r].position,
+        q_.data() + size_t(r) * p.heads * p.head_dim);
+    const bool wanted = sequence->compressor.gathers_attention();
+    gathers = gathers || wanted;
     for (int h = 0; h < p.kv_heads; ++h) {
-      const HeadView view = state.sequence->cache.View(layer, h);
+      const DecodeHead head = HeadOf(layer, r, h);
       const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
-      const int visible = state.sequence->FirstVisible(layer, state.position);
-      int begin = 0;
-      while (view.position(begin) < visible) ++begin;
-      DecodeHead head;
-      head.format = state.sequence->cache.shape().format;
-      head.pages = view.pages;
-      head.begin = view.first_slot + begin;
-      head.end = view.first_slot + view.length - state.later;
-      if (view.positions == nullptr) {
-        head.origin =
-            (view.base - view.first_slot) / kPageEntries * kPageEntries;
-      }
-      head.group = p.group();
-      head.scale = p.attention_scale;
-      head.q = q_.data() + offset;
-      merges_.push_back({result, head.parts(), attention_.data() + offset});
+      const int64_t first = wanted ? static_cast<int64_t>(weights) : -1;
+      merges_.push_back({result, head.parts(), attention_.data() + offset, head,
+                         first, sequence});
       for (int part = 0; part < head.parts(); ++part) {
-        tasks_.push_back({head, part, result});
+        tasks_.push_back(
+            {head, part, result, wanted ? static_cast<int64_t>(weights) : -1});
         result += part_floats;
+        if (wanted) weights += part_weights;
       }
     }
   }
   results_.Resize(result);
+  weights_.Resize(weights);
   context_.pool->ParallelFor(
       static_cast<int>(tasks_.size()), [&](int i, int worker) {
-        AttendDecodePart(tasks_[i].head, tasks_[i].part, &scratch_[worker],
-                         results_.data() + tasks_[i].result);
+        const Task& t = tasks_[i];
+        AttendDecodePart(t.head, t.part, &scratch_[worker],
+                         results_.data() + t.result,
+                         t.weights < 0 ? nullptr : weights_.data() + t.weights);
       });
   for (const Merge& m : merges_) {
     MergeDecodeParts(results_.data() + m.result, m.parts, p.group(), p.head_dim,
                      m.out);
   }
+  if (gathers) GatherReceived(layer);
+}
+
+// Rows of a sequence one after the other: how many come at once must not show.
+void DecodePass::GatherReceived(int layer) {
+  context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
+    for (size_t i = h; i < merges_.size(); i += params_.kv_heads) {
+      const Merge& m = merges_[i];
+      if (m.weights < 0) continue;
+      const std::span<float> scores = m.sequence->cache.Scores(layer, h);
+      if (scores.empty()) continue;  // a ring
+      const auto decay =
+          static_cast<float>(m.sequence->compressor.spec().decay);
+      if (decay < 1) {
+        for (float& x : scores) x *= decay;
+      }
+      AddReceived(m.head, results_.data() + m.result,
+                  weights_.data() + m.weights, scores.data());
+    }
+  });
 }
 
 // hidden += w * x + bias.

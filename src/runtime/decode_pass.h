@@ -47,17 +47,23 @@ class DecodePass {
   struct Task {  // one part of one row and KV head
     DecodeHead head;
     int part = 0;
-    size_t result = 0;  // offset into results_
+    size_t result = 0;     // offset into results_
+    int64_t weights = -1;  // offset into weights_; < 0: not wanted
   };
   struct Merge {  // the parts of one row and KV head
     size_t result = 0;
     int parts = 0;
     float* out = nullptr;
+    DecodeHead head;
+    int64_t weights = -1;  // offset into weights_; < 0: not wanted
+    Sequence* sequence = nullptr;
   };
 
   Status Project(int layer);
   Status Append(int layer);
   void Attend(int layer);
+  DecodeHead HeadOf(int layer, int row, int head);
+  void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
                   const float* x);
   void FeedForward(int layer);
@@ -72,6 +78,7 @@ class DecodePass {
   std::vector<Task> tasks_;
   std::vector<Merge> merges_;
   AlignedBuffer<float> results_;
+  AlignedBuffer<float> weights_;  // [group, kPartSlots] of each part
   std::vector<AlignedBuffer<float>> scratch_;  // [threads]
 };
 

@@ -37,8 +37,7 @@ void Sequence::Reset() {
 }
 
 int Sequence::RowsAtOnce() const {
-  int rows =
-      std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);
+  int rows = std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);
   if (renumbers() && rope_position() < context_size) {
     rows = std::min(rows, context_size - rope_position());
   }
