@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace pyramidkv::reference {
 namespace {
@@ -61,6 +62,21 @@ void SiluMul(float* gate, const float* up, int n) {
   for (int i = 0; i < n; ++i) {
     const double g = gate[i];
     gate[i] = static_cast<float>(g / (1.0 + std::exp(-g)) * up[i]);
+  }
+}
+
+void GeluMul(float* gate, const float* up, int n) {
+  for (int i = 0; i < n; ++i) {
+    const double g = gate[i];
+    const double inner =
+        std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g);
+    gate[i] = static_cast<float>(0.5 * g * (1 + std::tanh(inner)) * up[i]);
+  }
+}
+
+void SoftCap(float cap, int n, float* x) {
+  for (int i = 0; i < n; ++i) {
+    x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
   }
 }
 

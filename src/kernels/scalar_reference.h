@@ -26,6 +26,12 @@ void RmsNorm(const float* x, const float* weight, int n, float epsilon,
 // gate = silu(gate) * up, both [n].
 void SiluMul(float* gate, const float* up, int n);
 
+// gate = gelu(gate) * up with the tanh approximation, both [n].
+void GeluMul(float* gate, const float* up, int n);
+
+// x = cap * tanh(x / cap), [n].
+void SoftCap(float cap, int n, float* x);
+
 // As kernels/window_scores.h.
 void WindowScores(const WindowScoresArgs& args, float* const* score,
                   float* const* mass);

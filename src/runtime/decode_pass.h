@@ -16,6 +16,7 @@
 #include "kernels/matmul_rows.h"
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
+#include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
 
 namespace pyramidkv {
@@ -59,7 +60,7 @@ class DecodePass {
   Status Append(int layer);
   void Attend(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
-                  const float* x);
+                  const std::vector<float>& post_norm, const float* x);
   void FeedForward(int layer);
   int rows() const { return static_cast<int>(states_.size()); }
 
@@ -67,7 +68,8 @@ class DecodePass {
   const HyperParams& params_;
   std::vector<RowState> states_;
   AlignedBuffer<float> hidden_, normed_, q_, k_, v_, attention_, gate_, up_,
-      product_, rope_;
+      product_;
+  RowRotations rotations_;
   RowsInput input_;
   std::vector<Task> tasks_;
   std::vector<Merge> merges_;

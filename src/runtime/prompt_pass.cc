@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "kernels/elementwise.h"
-#include "kernels/rope.h"
-#include "runtime/layer_ops.h"
 
 namespace pyramidkv {
 namespace {
@@ -66,7 +64,7 @@ Status PromptPass::Begin() {
   const HyperParams& p = params_;
   const size_t q_width = size_t(p.heads) * p.head_dim;
   hidden_.Resize(size_t(tiles_) * kPromptTile * p.embedding);
-  rope_.Resize(size_t(rows_) * p.rope.dims);
+  rotations_.Resize(p, rows_);
   wave_q_.Resize(size_t(wave_tiles_) * kPromptTile * q_width);
   window_q_.Resize(window_rows_ * q_width);
   past_.resize(p.kv_heads);
@@ -87,10 +85,8 @@ Status PromptPass::Begin() {
   context_.pool->ParallelFor(tiles_, [&](int tile, int) {
     const int first = tile * kPromptTile;
     for (int r = first; r < first + tile_rows(tile); ++r) {
-      DequantizeRows(context_.model->token_embedding(), tokens_[r], 1,
-                     hidden(r));
-      RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2, position_ + r,
-                p.rope.magnitude, rope_.data() + size_t(r) * p.rope.dims);
+      EmbedToken(*context_.model, tokens_[r], hidden(r));
+      rotations_.Set(r, position_ + r);
     }
     // Padding rows are computed and thrown away; zeros keep them finite.
     std::fill(hidden(first + tile_rows(tile)), hidden(first + kPromptTile),
@@ -202,16 +198,12 @@ void PromptPass::ProjectTile(int tile, int worker) {
   AddBias(w.q_bias, q);
   AddBias(w.k_bias, k);
   AddBias(w.v_bias, v);
-  const bool neox = p.rope.layout == Rope::Layout::kNeox;
   for (int r = 0; r < tile_rows(tile); ++r) {
     const int row = first + r;
-    const float* table = rope_.data() + size_t(row) * p.rope.dims;
     NormRows(w.q_norm, p.heads, p.rms_epsilon, q + r * q_width);
     NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k + r * kv_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
-              q + r * q_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
-              k + r * kv_width);
+    rotations_.Apply(layer_, row, p.heads, q + r * q_width);
+    rotations_.Apply(layer_, row, p.kv_heads, k + r * kv_width);
     StoreKv(row, k + r * kv_width, v + r * kv_width);
     const int window = row - (rows_ - window_rows_);
     if (window >= 0) {
@@ -285,6 +277,8 @@ void PromptPass::AttendTile(int tile, int worker) {
   matmul.SetInput(s.attention.data(), params_.heads * params_.head_dim, worker);
   matmul.Multiply(context_.packed->output, s.product.data(), worker);
   AddBias(w.output_bias, s.product.data());
+  NormRows(w.attn_post_norm, kPromptTile, params_.rms_epsilon,
+           s.product.data());
   AddTo(s.product.data(), size_t(kPromptTile) * params_.embedding,
         hidden(first));
 }
@@ -304,10 +298,12 @@ void PromptPass::FeedForwardTile(int tile, int worker) {
   matmul.Multiply(context_.packed->up, s.up.data(), worker);
   AddBias(w.gate_bias, s.gate.data());
   AddBias(w.up_bias, s.up.data());
-  SiluMul(s.gate.data(), s.up.data(), size_t(kPromptTile) * p.feed_forward);
+  ActivateGate(p.activation, size_t(kPromptTile) * p.feed_forward, s.up.data(),
+               s.gate.data());
   matmul.SetInput(s.gate.data(), p.feed_forward, worker);
   matmul.Multiply(context_.packed->down, s.product.data(), worker);
   AddBias(w.down_bias, s.product.data());
+  NormRows(w.ffn_post_norm, kPromptTile, p.rms_epsilon, s.product.data());
   AddTo(s.product.data(), size_t(kPromptTile) * p.embedding, hidden(first));
 }
 

@@ -22,6 +22,7 @@
 #include "kernels/attention_prefill.h"
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
+#include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
 
 namespace pyramidkv {
@@ -79,7 +80,7 @@ class PromptPass {
   int tile_ = 0;  // next tile of the layer
 
   AlignedBuffer<float> hidden_;    // [tiles * kPromptTile, embedding]
-  AlignedBuffer<float> rope_;      // [rows, rope dims]
+  RowRotations rotations_;         // of all rows
   AlignedBuffer<float> wave_q_;    // [wave rows, heads * head_dim]
   AlignedBuffer<float> window_q_;  // [window_rows, heads * head_dim]
   int window_rows_ = 0;
