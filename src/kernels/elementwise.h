@@ -16,6 +16,13 @@ void RmsNorm(const float* x, const float* weight, size_t n, float epsilon,
 // gate = gate / (1 + exp(-gate)) * up, both [n].
 void SiluMul(float* gate, const float* up, size_t n);
 
+// gate = gelu(gate) * up, both [n]; gelu with its tanh approximation.
+// Source: GELU (arXiv 1606.08415), section 2.
+void GeluMul(float* gate, const float* up, size_t n);
+
+// x = cap * tanh(x / cap), [n]. REQUIRES: cap > 0.
+void SoftCap(float cap, size_t n, float* x);
+
 // y += x, both [n].
 void AddTo(const float* x, size_t n, float* y);
 

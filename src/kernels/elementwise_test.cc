@@ -59,6 +59,52 @@ TEST(Elementwise, SiluOfExtremesIsFinite) {
   });
 }
 
+TEST(Elementwise, GeluMul) {
+  ForAllTargets([] {
+    for (size_t n : kLengths) {
+      auto got = RandomFloats(n, 9, 4.0f);
+      const auto up = RandomFloats(n, 10);
+      auto want = got;
+      GeluMul(got.data(), up.data(), n);
+      reference::GeluMul(want.data(), up.data(), static_cast<int>(n));
+      ExpectNear(got, want, 1e-5f);
+    }
+  });
+}
+
+TEST(Elementwise, GeluOfExtremesIsFinite) {
+  ForAllTargets([] {
+    std::vector<float> gate = {-1e30f, -50.0f, 0.0f, 50.0f, 1e30f};
+    const std::vector<float> up(gate.size(), 1.0f);
+    GeluMul(gate.data(), up.data(), gate.size());
+    ExpectNear({gate[0], gate[1], gate[2], gate[3]}, {0, 0, 0, 50}, 1e-6f);
+    EXPECT_EQ(gate[4], 1e30f);
+  });
+}
+
+TEST(Elementwise, SoftCap) {
+  ForAllTargets([] {
+    for (float cap : {0.5f, 30.0f}) {
+      for (size_t n : kLengths) {
+        auto got = RandomFloats(n, 11, 20.0f);
+        auto want = got;
+        SoftCap(cap, n, got.data());
+        reference::SoftCap(cap, static_cast<int>(n), want.data());
+        ExpectNear(got, want, 1e-6f * cap);
+      }
+    }
+  });
+}
+
+TEST(Elementwise, SoftCapOfExtremesIsTheCap) {
+  ForAllTargets([] {
+    const float infinity = std::numeric_limits<float>::infinity();
+    std::vector<float> x = {-infinity, -1e30f, 0.0f, 1e30f, infinity};
+    SoftCap(30.0f, x.size(), x.data());
+    EXPECT_EQ(x, (std::vector<float>{-30, -30, 0, 30, 30}));
+  });
+}
+
 TEST(Elementwise, AddTo) {
   ForAllTargets([] {
     for (size_t n : kLengths) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace pyramidkv::reference {
 namespace {
@@ -103,6 +104,21 @@ void ColumnAttention(const ColumnAttentionArgs& a) {
       }
       *received = static_cast<float>(reduced);
     }
+  }
+}
+
+void GeluMul(float* gate, const float* up, int n) {
+  for (int i = 0; i < n; ++i) {
+    const double g = gate[i];
+    const double inner =
+        std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g);
+    gate[i] = static_cast<float>(0.5 * g * (1 + std::tanh(inner)) * up[i]);
+  }
+}
+
+void SoftCap(float cap, int n, float* x) {
+  for (int i = 0; i < n; ++i) {
+    x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
   }
 }
 

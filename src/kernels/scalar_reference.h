@@ -38,6 +38,11 @@ void SiluMul(float* gate, const float* up, int n);
 
 // As kernels/column_attention.h, in f32 whatever args.bf16 says.
 void ColumnAttention(const ColumnAttentionArgs& args);
+// gate = gelu(gate) * up with the tanh approximation, both [n].
+void GeluMul(float* gate, const float* up, int n);
+
+// x = cap * tanh(x / cap), [n].
+void SoftCap(float cap, int n, float* x);
 
 // As kernels/window_scores.h.
 void WindowScores(const WindowScoresArgs& args, float* const* score,

@@ -11,6 +11,16 @@ constexpr Architecture kArchitectures[] = {
      .windows = WindowUse::kAllLayers},
     {.name = "qwen2", .rope_layout = Rope::Layout::kNeox},
     {.name = "qwen3", .rope_layout = Rope::Layout::kNeox, .head_norms = true},
+    {.name = "gemma3",
+     .rope_layout = Rope::Layout::kNeox,
+     .head_norms = true,
+     .post_norms = true,
+     .scaled_embedding = true,
+     .final_softcap = true,
+     .activation = Activation::kGelu,
+     .windows = WindowUse::kPattern,
+     .global_every = 6,
+     .embedding_scale_layers = 62},
 };
 
 }  // namespace

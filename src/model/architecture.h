@@ -11,9 +11,10 @@
 
 namespace pyramidkv {
 
-// What the key attention.sliding_window means. kIgnored: nothing, all layers
-// see everything, as in llama.cpp.
-enum class WindowUse { kIgnored, kAllLayers };
+// Which layers have the window of the key attention.sliding_window. kIgnored:
+// none, all layers see everything, as in llama.cpp. kPattern: all but every
+// n-th, and they have a RoPE of their own.
+enum class WindowUse { kIgnored, kAllLayers, kPattern };
 
 // Tensors that divide the frequencies of RoPE.
 enum class RopeFactors { kNone, kOne };
@@ -22,8 +23,16 @@ struct Architecture {
   std::string_view name;  // general.architecture
   Rope::Layout rope_layout = Rope::Layout::kNorm;
   RopeFactors rope_factors = RopeFactors::kNone;
-  bool head_norms = false;  // of each query and key head, before RoPE
+  bool head_norms = false;        // of each query and key head, before RoPE
+  bool post_norms = false;        // of what attention and feed-forward add
+  bool scaled_embedding = false;  // by the root of its width
+  bool final_softcap = false;     // where a key asks for it
+  Activation activation = Activation::kSilu;
   WindowUse windows = WindowUse::kIgnored;
+  int global_every = 0;  // kPattern, unless a key says
+  // A model of so many layers scales attention by the root of its share of
+  // the embedding instead of head_dim: nothing in the file tells.
+  int embedding_scale_layers = 0;
 };
 
 // Null for an architecture that is not supported.

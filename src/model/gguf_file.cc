@@ -224,6 +224,28 @@ Result<bool> GgufFile::Bool(const std::string& key) const {
   return gguf_get_val_bool(context_, id);
 }
 
+bool GgufFile::IsArray(const std::string& key) const {
+  const int64_t id = gguf_find_key(context_, key.c_str());
+  return id >= 0 && gguf_get_kv_type(context_, id) == GGUF_TYPE_ARRAY;
+}
+
+Result<std::vector<bool>> GgufFile::Flags(const std::string& key) const {
+  PKV_ASSIGN_OR_RETURN(const int64_t id, Find(key));
+  std::vector<bool> flags;
+  if (!IsArray(key)) return WrongType(key, id, "array of bool");
+  gguf_type type = gguf_get_arr_type(context_, id);
+  if (type == GGUF_TYPE_BOOL) type = GGUF_TYPE_INT8;  // how it is stored
+  for (size_t i = 0; i < gguf_get_arr_n(context_, id); ++i) {
+    std::optional<int64_t> value;
+    if (type != GGUF_TYPE_STRING) {
+      value = IntegerAt(type, gguf_get_arr_data(context_, id), i);
+    }
+    if (!value) return WrongType(key, id, "array of bool");
+    flags.push_back(*value != 0);
+  }
+  return flags;
+}
+
 Result<std::string> GgufFile::String(const std::string& key) const {
   PKV_ASSIGN_OR_RETURN(const int64_t id, Find(key));
   if (gguf_get_kv_type(context_, id) != GGUF_TYPE_STRING) {

@@ -56,6 +56,9 @@ class GgufFile {
   // The value of a key of a floating-point type; finite.
   Result<double> Float(const std::string& key) const;
   Result<bool> Bool(const std::string& key) const;
+  bool IsArray(const std::string& key) const;
+  // The elements of an array of bool or of any integer type, not 0 as true.
+  Result<std::vector<bool>> Flags(const std::string& key) const;
   Result<std::string> String(const std::string& key) const;
   // The elements stay valid as long as the file.
   Result<std::vector<const char*>> Strings(const std::string& key) const;

@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string>
 
 #include "model/architecture.h"
-#include "model/rope_scaling.h"
+#include "model/key_reader.h"
+#include "model/rope_keys.h"
 
 namespace pyramidkv {
 namespace {
@@ -22,12 +24,13 @@ constexpr int kMaxContext = 1 << 30;
 constexpr double kMinFactor = 1e-6;  // of what must not be zero
 constexpr double kMaxFactor = 1e6;
 constexpr double kMinEpsilon = 1e-12;
-constexpr double kMinFrequencyBase = 1.001;
-constexpr double kMaxFrequencyBase = 1e12;
 
 class Reader {
  public:
-  explicit Reader(const GgufFile& file) : file_(file) {}
+  Reader(const GgufFile& file, const Architecture& architecture)
+      : file_(file),
+        architecture_(architecture),
+        keys_(file, std::string(architecture.name)) {}
 
   Result<HyperParams> Read() {
     PKV_RETURN_IF_ERROR(ReadGeneral());
@@ -36,46 +39,14 @@ class Reader {
     PKV_RETURN_IF_ERROR(ReadHeads());
     PKV_RETURN_IF_ERROR(ReadVocabulary());
     PKV_RETURN_IF_ERROR(ReadAttention());
-    PKV_RETURN_IF_ERROR(ReadRope());
+    PKV_RETURN_IF_ERROR(ReadRope(keys_, architecture_, &params_));
+    PKV_RETURN_IF_ERROR(ReadEnds());
     return std::move(params_);
   }
 
  private:
-  std::string Key(std::string_view name) const {
-    return fmt::format("{}.{}", params_.architecture, name);
-  }
-
-  Result<int64_t> IntOr(const std::string& key, int64_t otherwise, int64_t min,
-                        int64_t max) const {
-    if (!file_.Has(key)) return otherwise;
-    return file_.Int(key, min, max);
-  }
-
-  Result<double> FloatBetween(const std::string& key, double min,
-                              double max) const {
-    PKV_ASSIGN_OR_RETURN(const double value, file_.Float(key));
-    if (value < min || value > max) {
-      return file_.Error(
-          fmt::format("key {} is {}, expected {} to {}", key, value, min, max));
-    }
-    return value;
-  }
-
-  Result<double> FloatOr(const std::string& key, double otherwise, double min,
-                         double max) const {
-    if (!file_.Has(key)) return otherwise;
-    return FloatBetween(key, min, max);
-  }
-
   Status ReadGeneral() {
-    PKV_ASSIGN_OR_RETURN(params_.architecture,
-                         file_.String("general.architecture"));
-    architecture_ = FindArchitecture(params_.architecture);
-    if (architecture_ == nullptr) {
-      return file_.Error(
-          fmt::format("architecture '{}' is not supported; supported: {}",
-                      params_.architecture, ArchitectureNames()));
-    }
+    params_.architecture = architecture_.name;
     if (file_.Has("general.type")) {
       PKV_ASSIGN_OR_RETURN(const std::string type,
                            file_.String("general.type"));
@@ -93,29 +64,29 @@ class Reader {
 
   Status RefuseUnsupported() const {
     PKV_ASSIGN_OR_RETURN(const int64_t experts,
-                         IntOr(Key("expert_count"), 0, 0, kMaxWidth));
+                         keys_.IntOr("expert_count", 0, 0, kMaxWidth));
     if (experts > 0) {
       return file_.Error(fmt::format(
           "is a mixture of {} experts ({}); only dense models are supported",
-          experts, Key("expert_count")));
+          experts, keys_.Key("expert_count")));
     }
-    for (const char* name :
-         {"attn_logit_softcapping", "final_logit_softcapping"}) {
-      PKV_RETURN_IF_ERROR(RefuseOtherThan(Key(name), 0));
+    PKV_RETURN_IF_ERROR(keys_.RefuseOtherThan("attn_logit_softcapping", 0));
+    if (!architecture_.final_softcap) {
+      PKV_RETURN_IF_ERROR(keys_.RefuseOtherThan("final_logit_softcapping", 0));
     }
     for (const char* name :
          {"embedding_scale", "residual_scale", "logit_scale"}) {
-      PKV_RETURN_IF_ERROR(RefuseOtherThan(Key(name), 1));
+      PKV_RETURN_IF_ERROR(keys_.RefuseOtherThan(name, 1));
     }
-    if (architecture_->windows == WindowUse::kAllLayers &&
-        file_.Has(Key("attention.sliding_window_pattern"))) {
+    if (architecture_.windows == WindowUse::kAllLayers &&
+        keys_.Has("attention.sliding_window_pattern")) {
       return file_.Error(fmt::format(
           "key {} is not supported: all layers must have the same window",
-          Key("attention.sliding_window_pattern")));
+          keys_.Key("attention.sliding_window_pattern")));
     }
-    if (file_.Has(Key("attention.causal"))) {
+    if (keys_.Has("attention.causal")) {
       PKV_ASSIGN_OR_RETURN(const bool causal,
-                           file_.Bool(Key("attention.causal")));
+                           file_.Bool(keys_.Key("attention.causal")));
       if (!causal)
         return file_.Error(
             "attention that is not causal is not "
@@ -124,38 +95,29 @@ class Reader {
     return {};
   }
 
-  // Some writers store 0 for "not used".
-  Status RefuseOtherThan(const std::string& key, double neutral) const {
-    if (!file_.Has(key)) return {};
-    PKV_ASSIGN_OR_RETURN(const double value, file_.Float(key));
-    if (value == neutral || value == 0) return {};
-    return file_.Error(
-        fmt::format("key {} is {}; this is not supported", key, value));
-  }
-
   Status ReadSizes() {
     PKV_ASSIGN_OR_RETURN(params_.layers,
-                         file_.Int(Key("block_count"), 1, kMaxLayers));
+                         keys_.Int("block_count", 1, kMaxLayers));
     PKV_ASSIGN_OR_RETURN(params_.embedding,
-                         file_.Int(Key("embedding_length"), 1, kMaxWidth));
+                         keys_.Int("embedding_length", 1, kMaxWidth));
     PKV_ASSIGN_OR_RETURN(params_.feed_forward,
-                         file_.UniformInt(Key("feed_forward_length"),
+                         file_.UniformInt(keys_.Key("feed_forward_length"),
                                           params_.layers, 1, kMaxWidth));
     PKV_ASSIGN_OR_RETURN(params_.context_length,
-                         file_.Int(Key("context_length"), 1, kMaxContext));
+                         keys_.Int("context_length", 1, kMaxContext));
     PKV_ASSIGN_OR_RETURN(
         params_.rms_epsilon,
-        FloatBetween(Key("attention.layer_norm_rms_epsilon"), kMinEpsilon, 1));
+        keys_.Float("attention.layer_norm_rms_epsilon", kMinEpsilon, 1));
     return {};
   }
 
   Status ReadHeads() {
-    const std::string heads_key = Key("attention.head_count");
+    const std::string heads_key = keys_.Key("attention.head_count");
     PKV_ASSIGN_OR_RETURN(
         params_.heads,
         file_.UniformInt(heads_key, params_.layers, 1, kMaxHeads));
     params_.kv_heads = params_.heads;
-    const std::string kv_key = Key("attention.head_count_kv");
+    const std::string kv_key = keys_.Key("attention.head_count_kv");
     if (file_.Has(kv_key)) {
       PKV_ASSIGN_OR_RETURN(
           params_.kv_heads,
@@ -171,13 +133,13 @@ class Reader {
   }
 
   Result<int64_t> HeadDimOf(std::string_view name) const {
-    const std::string key = Key(name);
+    const std::string key = keys_.Key(name);
     if (file_.Has(key)) return file_.Int(key, 1, kMaxHeadDim);
     if (params_.embedding % params_.heads != 0) {
       return file_.Error(fmt::format(
           "{} ({}) is not a multiple of {} ({}), and there is no {}",
-          Key("embedding_length"), params_.embedding,
-          Key("attention.head_count"), params_.heads, key));
+          keys_.Key("embedding_length"), params_.embedding,
+          keys_.Key("attention.head_count"), params_.heads, key));
     }
     return params_.embedding / params_.heads;
   }
@@ -206,7 +168,7 @@ class Reader {
 
   Status ReadVocabulary() {
     const std::string tokens_key = "tokenizer.ggml.tokens";
-    const std::string size_key = Key("vocab_size");
+    const std::string size_key = keys_.Key("vocab_size");
     if (!file_.Has(tokens_key) && file_.Has(size_key)) {
       PKV_ASSIGN_OR_RETURN(params_.vocabulary,
                            file_.Int(size_key, 1, kMaxVocabulary));
@@ -223,93 +185,92 @@ class Reader {
   }
 
   Status ReadAttention() {
-    if (architecture_->windows != WindowUse::kIgnored) {
-      PKV_ASSIGN_OR_RETURN(
-          params_.sliding_window,
-          IntOr(Key("attention.sliding_window"), 0, 0, kMaxContext));
-    }
+    PKV_RETURN_IF_ERROR(ReadWindows());
     PKV_ASSIGN_OR_RETURN(const double scale,
-                         FloatOr(Key("attention.scale"), 0, 0, kMaxFactor));
+                         keys_.FloatOr("attention.scale", 0, 0, kMaxFactor));
+    const int width = params_.layers == architecture_.embedding_scale_layers
+                          ? params_.embedding / params_.heads
+                          : params_.head_dim;
     params_.attention_scale =
-        scale != 0 ? scale : 1.0f / std::sqrt(float(params_.head_dim));
+        scale != 0 ? scale : 1.0f / std::sqrt(static_cast<float>(width));
     return {};
   }
 
-  Status ReadRope() {
-    RopeScaling scaling;
-    scaling.layout = architecture_->rope_layout;
-    PKV_ASSIGN_OR_RETURN(scaling.dims,
-                         IntOr(Key("rope.dimension_count"), params_.head_dim, 2,
-                               params_.head_dim));
-    if (scaling.dims % 2 != 0) {
-      return file_.Error(fmt::format("key {} is {}, expected an even number",
-                                     Key("rope.dimension_count"),
-                                     scaling.dims));
-    }
+  Status ReadWindows() {
+    if (architecture_.windows == WindowUse::kIgnored) return {};
     PKV_ASSIGN_OR_RETURN(
-        scaling.base, FloatOr(Key("rope.freq_base"), 10000, kMinFrequencyBase,
-                              kMaxFrequencyBase));
-    PKV_RETURN_IF_ERROR(ReadRopeScaling(&scaling));
-    params_.rope = MakeRope(scaling);
+        params_.sliding_window,
+        keys_.IntOr("attention.sliding_window", 0, 0, kMaxContext));
+    if (architecture_.windows != WindowUse::kPattern ||
+        params_.sliding_window == 0) {
+      return {};
+    }
+    PKV_ASSIGN_OR_RETURN(params_.window_layers, WindowPattern());
+    const auto& flags = params_.window_layers;
+    if (std::find(flags.begin(), flags.end(), false) == flags.end()) {
+      params_.window_layers.clear();  // all have it
+    }
+    for (const char* name :
+         {"attention.key_length_swa", "attention.value_length_swa"}) {
+      PKV_RETURN_IF_ERROR(keys_.RefuseOtherSize(name, params_.head_dim));
+    }
     return {};
   }
 
-  // llama.cpp's defaults: linear, by a factor of 1.
-  Status ReadRopeScaling(RopeScaling* scaling) const {
-    std::string type = "linear";
-    const std::string type_key = Key("rope.scaling.type");
-    if (file_.Has(type_key)) {
-      PKV_ASSIGN_OR_RETURN(type, file_.String(type_key));
+  // One flag per layer, or the distance between two layers without a window
+  // (0: all have one).
+  Result<std::vector<bool>> WindowPattern() const {
+    const std::string key = keys_.Key("attention.sliding_window_pattern");
+    if (file_.IsArray(key)) {
+      PKV_ASSIGN_OR_RETURN(std::vector<bool> flags, file_.Flags(key));
+      if (static_cast<int>(flags.size()) == params_.layers) return flags;
+      return file_.Error(fmt::format(
+          "key {} has {} values, expected one for each of {} layers", key,
+          flags.size(), params_.layers));
     }
-    if (type != "none" && type != "linear" && type != "yarn") {
-      return file_.Error(
-          fmt::format("{} '{}' is not supported; supported: none, linear, yarn",
-                      type_key, type));
-    }
-    std::string factor_key = Key("rope.scaling.factor");
-    if (!file_.Has(factor_key)) factor_key = Key("rope.scale_linear");
-    PKV_ASSIGN_OR_RETURN(const double factor,
-                         FloatOr(factor_key, 0, 0, kMaxFactor));
-    if (type != "none" && factor >= kMinFactor) scaling->factor = factor;
     PKV_ASSIGN_OR_RETURN(
-        scaling->magnitude,
-        FloatOr(Key("rope.scaling.attn_factor"), 1, kMinFactor, kMaxFactor));
-    return ReadYarn(type == "yarn", scaling);
+        const int64_t every,
+        keys_.IntOr("attention.sliding_window_pattern",
+                    architecture_.global_every, 0, kMaxLayers));
+    std::vector<bool> flags(params_.layers, true);
+    for (int l = 0; l < params_.layers && every > 0; ++l) {
+      flags[l] = l % every != every - 1;
+    }
+    return flags;
   }
 
-  Status ReadYarn(bool yarn, RopeScaling* scaling) const {
-    PKV_ASSIGN_OR_RETURN(scaling->original_context,
-                         IntOr(Key("rope.scaling.original_context_length"),
-                               params_.context_length, 0, kMaxContext));
-    if (scaling->original_context == 0) {
-      scaling->original_context = params_.context_length;
+  Status ReadEnds() {
+    params_.activation = architecture_.activation;
+    if (architecture_.scaled_embedding) {
+      params_.embedding_scale =
+          std::sqrt(static_cast<float>(params_.embedding));
     }
-    PKV_ASSIGN_OR_RETURN(
-        const double mix,
-        FloatOr(Key("rope.scaling.yarn_ext_factor"), -1, -kMaxFactor, 2));
-    scaling->yarn_mix = mix < 0 ? (yarn ? 1 : 0) : mix;
-    PKV_ASSIGN_OR_RETURN(const double magnitude,
-                         FloatOr(Key("rope.scaling.yarn_attn_factor"), 1,
-                                 kMinFactor, kMaxFactor));
-    scaling->magnitude *= magnitude;
-    PKV_ASSIGN_OR_RETURN(scaling->beta_fast,
-                         FloatOr(Key("rope.scaling.yarn_beta_fast"), 32,
-                                 kMinFactor, kMaxFactor));
-    PKV_ASSIGN_OR_RETURN(
-        scaling->beta_slow,
-        FloatOr(Key("rope.scaling.yarn_beta_slow"), 1, kMinFactor, kMaxFactor));
-    return {};
+    if (!architecture_.final_softcap) return {};
+    const char* cap = "final_logit_softcapping";
+    PKV_ASSIGN_OR_RETURN(params_.final_softcap,
+                         keys_.FloatOr(cap, 0, 0, kMaxFactor));
+    if (params_.final_softcap == 0) return {};
+    return keys_.Float(cap, kMinFactor, kMaxFactor).status();
   }
 
   const GgufFile& file_;
-  const Architecture* architecture_ = nullptr;
+  const Architecture& architecture_;
+  const KeyReader keys_;
   HyperParams params_;
 };
 
 }  // namespace
 
 Result<HyperParams> ReadHyperParams(const GgufFile& file) {
-  return Reader(file).Read();
+  PKV_ASSIGN_OR_RETURN(const std::string name,
+                       file.String("general.architecture"));
+  const Architecture* architecture = FindArchitecture(name);
+  if (architecture == nullptr) {
+    return file.Error(
+        fmt::format("architecture '{}' is not supported; supported: {}", name,
+                    ArchitectureNames()));
+  }
+  return Reader(file, *architecture).Read();
 }
 
 Result<HyperParams> ReadHyperParams(const std::string& path) {

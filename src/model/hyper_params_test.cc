@@ -24,6 +24,20 @@ Result<HyperParams> Params(const TinyGgufOptions& options) {
   return ReadHyperParams(file.path());
 }
 
+TinyGgufOptions Gemma3() {
+  TinyGgufOptions options;
+  options.architecture = "gemma3";
+  options.layers = 7;
+  options.sliding_window = 32;
+  return options;
+}
+
+Result<HyperParams> Gemma3With(const Edit& edit) {
+  TinyGgufOptions options = Gemma3();
+  options.edit_keys = edit;
+  return Params(options);
+}
+
 Result<HyperParams> Params(const Edit& edit) {
   TinyGgufOptions options;
   options.edit_keys = edit;
@@ -96,6 +110,93 @@ TEST(HyperParamsTest, QwenHasNoWindow) {
   EXPECT_EQ(p->sliding_window, 0);
 }
 
+TEST(HyperParamsTest, Gemma3) {
+  const auto p = Params(Gemma3());
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->activation, Activation::kGelu);
+  EXPECT_FLOAT_EQ(p->embedding_scale, 8);
+  EXPECT_FLOAT_EQ(p->attention_scale, 0.25f);
+  EXPECT_EQ(p->final_softcap, 0);
+  EXPECT_EQ(p->window_layers,
+            (std::vector<bool>{true, true, true, true, true, false, true}));
+  EXPECT_EQ(p->window(4), 32);
+  EXPECT_EQ(p->window(5), 0);
+  EXPECT_EQ(&p->rope_of(4), &p->rope_local);
+  EXPECT_EQ(&p->rope_of(5), &p->rope);
+}
+
+TEST(HyperParamsTest, Gemma3Ropes) {
+  const auto p = Gemma3With([](gguf_context* gguf) {
+    gguf_set_val_f32(gguf, "gemma3.rope.freq_base", 1e6f);
+    gguf_set_val_f32(gguf, "gemma3.rope.scaling.factor", 8);
+  });
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->rope_local.layout, Rope::Layout::kNeox);
+  EXPECT_FLOAT_EQ(p->rope.inv_freq[0], 0.125f);
+  EXPECT_FLOAT_EQ(p->rope.inv_freq[4], 0.001f / 8);
+  EXPECT_FLOAT_EQ(p->rope_local.inv_freq[0], 1);
+  EXPECT_FLOAT_EQ(p->rope_local.inv_freq[4], 0.01f);
+  const auto base = Gemma3With([](gguf_context* gguf) {
+    gguf_set_val_f32(gguf, "gemma3.rope.freq_base_swa", 1e4f / 16);
+  });
+  EXPECT_FLOAT_EQ(base->rope_local.inv_freq[4], 0.04f);
+}
+
+TEST(HyperParamsTest, WindowPattern) {
+  const auto every = [](uint32_t distance) {
+    return Gemma3With([distance](gguf_context* gguf) {
+      gguf_set_val_u32(gguf, "gemma3.attention.sliding_window_pattern",
+                       distance);
+    });
+  };
+  EXPECT_EQ(every(3)->window_layers,
+            (std::vector<bool>{true, true, false, true, true, false, true}));
+  EXPECT_EQ(every(1)->window_layers, std::vector<bool>(7, false));
+  const auto all = every(0);
+  EXPECT_TRUE(all->window_layers.empty());
+  EXPECT_EQ(all->window(6), 32);
+  EXPECT_EQ(&all->rope_of(6), &all->rope_local);
+  const auto flags = Gemma3With([](gguf_context* gguf) {
+    const bool values[] = {false, true, false, true, true, true, false};
+    gguf_set_arr_data(gguf, "gemma3.attention.sliding_window_pattern",
+                      GGUF_TYPE_BOOL, values, 7);
+  });
+  ASSERT_TRUE(flags.ok()) << flags.status().message();
+  EXPECT_EQ(flags->window_layers,
+            (std::vector<bool>{false, true, false, true, true, true, false}));
+}
+
+TEST(HyperParamsTest, Gemma3WithoutWindow) {
+  TinyGgufOptions options = Gemma3();
+  options.sliding_window = 0;
+  const auto p = Params(options);
+  ASSERT_TRUE(p.ok()) << p.status().message();
+  EXPECT_EQ(p->window(0), 0);
+  EXPECT_EQ(&p->rope_of(0), &p->rope);
+}
+
+// The 27B model is known by its number of layers.
+TEST(HyperParamsTest, Gemma3AttentionScale) {
+  TinyGgufOptions options = Gemma3();
+  options.head_dim = 64;
+  EXPECT_FLOAT_EQ(Params(options)->attention_scale, 1.0f / 8);
+  options.layers = 62;
+  EXPECT_FLOAT_EQ(Params(options)->attention_scale, 1.0f / 4);  // 64 / 4
+}
+
+TEST(HyperParamsTest, FinalSoftCap) {
+  const auto cap = [](float value) {
+    return Gemma3With([value](gguf_context* gguf) {
+      gguf_set_val_f32(gguf, "gemma3.final_logit_softcapping", value);
+    });
+  };
+  EXPECT_EQ(cap(0)->final_softcap, 0);
+  EXPECT_EQ(cap(30)->final_softcap, 30);
+  EXPECT_THAT(cap(0x1p-30f).status().message(),
+              HasSubstr("gemma3.final_logit_softcapping is 9.31"));
+  EXPECT_THAT(cap(-1).status().message(), HasSubstr("is -1, expected 0 to"));
+}
+
 TEST(HyperParamsTest, ValuesPerLayer) {
   const auto set = [](const char* key, int second) {
     return [key, second](gguf_context* gguf) {
@@ -149,6 +250,14 @@ struct RefusalCase {
 
 void PrintTo(const RefusalCase& c, std::ostream* out) { *out << c.name; }
 
+class Gemma3RefusalTest : public ::testing::TestWithParam<RefusalCase> {};
+
+TEST_P(Gemma3RefusalTest, SaysWhy) {
+  const auto params = Gemma3With(GetParam().edit);
+  ASSERT_FALSE(params.ok());
+  EXPECT_THAT(params.status().message(), HasSubstr(GetParam().message));
+}
+
 class HyperParamsRefusalTest : public ::testing::TestWithParam<RefusalCase> {};
 
 TEST_P(HyperParamsRefusalTest, SaysWhy) {
@@ -173,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         RefusalCase{"Architecture", SetString("general.architecture", "mamba"),
                     "architecture 'mamba' is not supported; supported: llama, "
-                    "qwen2, qwen3"},
+                    "qwen2, qwen3, gemma3"},
         RefusalCase{"NoArchitecture", Remove("general.architecture"),
                     "key general.architecture is missing"},
         RefusalCase{"Adapter", SetString("general.type", "adapter"),
@@ -242,6 +351,40 @@ INSTANTIATE_TEST_SUITE_P(
                       gguf_remove_key(g, "llama.vocab_size");
                     },
                     "key tokenizer.ggml.tokens is missing"}),
+    [](const auto& info) { return info.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Gemma3RefusalTest,
+    ::testing::Values(
+        RefusalCase{"AttentionSoftCap",
+                    SetFloat("gemma3.attn_logit_softcapping", 50),
+                    "gemma3.attn_logit_softcapping is 50; this is not"},
+        RefusalCase{"OtherHeads", SetInt("gemma3.attention.key_length_swa", 32),
+                    "key_length_swa is 32, other layers have 16"},
+        RefusalCase{"OtherRotation",
+                    SetInt("gemma3.rope.dimension_count_swa", 8),
+                    "dimension_count_swa is 8, other layers have 16"},
+        RefusalCase{"LocalBase", SetFloat("gemma3.rope.freq_base_swa", 0.5f),
+                    "gemma3.rope.freq_base_swa is 0.5"},
+        RefusalCase{"PatternOfWords",
+                    SetString("gemma3.attention.sliding_window_pattern", "6"),
+                    "sliding_window_pattern has type str"},
+        RefusalCase{"ShortPattern",
+                    [](gguf_context* g) {
+                      const int32_t values[] = {1, 0};
+                      gguf_set_arr_data(
+                          g, "gemma3.attention.sliding_window_pattern",
+                          GGUF_TYPE_INT32, values, 2);
+                    },
+                    "has 2 values, expected one for each of 7 layers"},
+        RefusalCase{"PatternOfFloats",
+                    [](gguf_context* g) {
+                      const float values[7] = {};
+                      gguf_set_arr_data(
+                          g, "gemma3.attention.sliding_window_pattern",
+                          GGUF_TYPE_FLOAT32, values, 7);
+                    },
+                    "has type array of f32, expected array of bool"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

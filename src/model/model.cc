@@ -121,8 +121,11 @@ class ModelLoader {
       PKV_RETURN_IF_ERROR(
           Vector(block_ + "attn_k_norm.weight", p.head_dim, &w.k_norm));
     }
-    return Linear("attn_output", p.embedding, q_rows, &w.output,
-                  &w.output_bias);
+    PKV_RETURN_IF_ERROR(
+        Linear("attn_output", p.embedding, q_rows, &w.output, &w.output_bias));
+    if (!architecture_->post_norms) return {};
+    return Vector(block_ + "post_attention_norm.weight", p.embedding,
+                  &w.attn_post_norm);
   }
 
   Status LoadFeedForward(int layer) {
@@ -134,8 +137,11 @@ class ModelLoader {
         Linear("ffn_gate", p.feed_forward, p.embedding, &w.gate, &w.gate_bias));
     PKV_RETURN_IF_ERROR(
         Linear("ffn_up", p.feed_forward, p.embedding, &w.up, &w.up_bias));
-    return Linear("ffn_down", p.embedding, p.feed_forward, &w.down,
-                  &w.down_bias);
+    PKV_RETURN_IF_ERROR(
+        Linear("ffn_down", p.embedding, p.feed_forward, &w.down, &w.down_bias));
+    if (!architecture_->post_norms) return {};
+    return Vector(block_ + "post_ffw_norm.weight", p.embedding,
+                  &w.ffn_post_norm);
   }
 
   // A matrix of the current block and, where the file has one, its bias.

@@ -31,6 +31,9 @@ struct Rope {
   }
 };
 
+// Of the feed-forward gate. kGelu: the tanh approximation.
+enum class Activation { kSilu, kGelu };
+
 struct HyperParams {
   std::string architecture;
   std::string name;
@@ -46,12 +49,20 @@ struct HyperParams {
   float attention_scale = 0;        // 1 / sqrt(head_dim) unless the file says
   int sliding_window = 0;           // of the layers that have one; 0: none
   std::vector<bool> window_layers;  // [layers]; empty: all have it
+  Activation activation = Activation::kSilu;
+  float embedding_scale = 1;  // on the rows of the token embedding
+  float final_softcap = 0;    // logits are cap * tanh(logits / cap); 0: none
   Rope rope;
+  Rope rope_local;  // of the layers with a window; no dims: `rope`, too
 
   int group() const { return heads / kv_heads; }
   // Tokens that a layer sees; 0: all.
   int window(int layer) const {
     return window_layers.empty() || window_layers[layer] ? sliding_window : 0;
+  }
+  bool has_local_rope() const { return rope_local.dims > 0; }
+  const Rope& rope_of(int layer) const {
+    return has_local_rope() && window(layer) > 0 ? rope_local : rope;
   }
 };
 
@@ -65,6 +76,8 @@ struct LayerWeights {
   std::vector<float> q_bias, k_bias, v_bias, output_bias;
   // Of each head before RoPE, [head_dim]; empty: none.
   std::vector<float> q_norm, k_norm;
+  // Of what attention and feed-forward add, [embedding]; empty: none.
+  std::vector<float> attn_post_norm, ffn_post_norm;
   std::vector<float> ffn_norm;
   WeightMatrix gate;  // [feed_forward, embedding]
   WeightMatrix up;    // [feed_forward, embedding]

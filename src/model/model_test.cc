@@ -126,6 +126,23 @@ TEST(ModelTest, Qwen3HasHeadNorms) {
   EXPECT_THAT(Refusal(options), HasSubstr("attn_k_norm.weight is missing"));
 }
 
+TEST(ModelTest, Gemma3HasNormsBehind) {
+  TinyGgufOptions options;
+  options.architecture = "gemma3";
+  const auto model = LoadTiny(options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ((*model)->output().data, (*model)->token_embedding().data);
+  const LayerWeights& w = (*model)->layers()[1];
+  EXPECT_EQ(w.q_norm.size(), 16u);
+  EXPECT_EQ(w.attn_post_norm.size(), 64u);
+  EXPECT_EQ(w.ffn_post_norm.size(), 64u);
+  for (const char* name :
+       {"blk.0.post_attention_norm.weight", "blk.1.post_ffw_norm.weight"}) {
+    options.drop_tensor = name;
+    EXPECT_THAT(Refusal(options), HasSubstr(name));
+  }
+}
+
 TEST(ModelTest, WeightTypes) {
   TinyGgufOptions options;
   for (ggml_type type :

@@ -177,7 +177,7 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
   if (clusters > 0) {
     MergeRequest request;
     request.rule = spec_.merge;
-    request.rope = model_->params().rope.rotation();
+    request.rope = model_->params().rope_of(e.layer).rotation();
     request.rope_shift = rope_shift_;
     request.clusters = clusters;
     request.from = from;
@@ -269,8 +269,8 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
   view.lse = e.lse;
   view.repetition = e.repetition;
   if (!statistics_.empty()) view.statistics = &statistics_[e.layer];
-  view.rope = p.rope.rotation();
-  view.rope_magnitude = p.rope.magnitude;
+  view.rope = p.rope_of(e.layer).rotation();
+  view.rope_magnitude = p.rope_of(e.layer).magnitude;
   view.bf16 = e.bf16;
   view.wo = &model_->layers()[e.layer].output;
   return ScoreLayer(spec_, view, budgets, pool);

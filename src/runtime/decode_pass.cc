@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "kernels/elementwise.h"
-#include "kernels/rope.h"
-#include "runtime/layer_ops.h"
 
 namespace pyramidkv {
 namespace {
@@ -29,7 +27,7 @@ DecodePass::DecodePass(const ForwardContext& context)
   v_.Resize(size_t(kMaxRows) * p.kv_heads * p.head_dim);
   gate_.Resize(size_t(kMaxRows) * p.feed_forward);
   up_.Resize(size_t(kMaxRows) * p.feed_forward);
-  rope_.Resize(size_t(kMaxRows) * p.rope.dims);
+  rotations_.Resize(p, kMaxRows);
 }
 
 Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
@@ -41,11 +39,10 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
       state.position = states_.back().position + 1;
     }
     states_.push_back(state);
-    DequantizeRows(context_.model->token_embedding(), rows[r].token, 1,
-                   hidden_.data() + r * p.embedding);
-    RopeTable(p.rope.inv_freq.data(), p.rope.dims / 2,
-              state.position - state.sequence->rope_shift, p.rope.magnitude,
-              rope_.data() + r * p.rope.dims);
+    EmbedToken(*context_.model, rows[r].token,
+               hidden_.data() + r * p.embedding);
+    rotations_.Set(static_cast<int>(r),
+                   state.position - state.sequence->rope_shift);
   }
   for (int r = this->rows() - 2; r >= 0; --r) {
     if (states_[r].sequence == states_[r + 1].sequence) {
@@ -56,7 +53,7 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
     PKV_RETURN_IF_ERROR(Project(layer));
     Attend(layer);
     const LayerWeights& w = context_.model->layers()[layer];
-    AddProduct(w.output, w.output_bias, attention_.data());
+    AddProduct(w.output, w.output_bias, w.attn_post_norm, attention_.data());
     FeedForward(layer);
   }
   for (const RowState& state : states_) {
@@ -82,6 +79,9 @@ void DecodePass::Output(const float* hidden, int rows, float* logits) {
   input_.PrepareFor(w.type);
   const RowsProduct product{&w, &input_, nullptr, logits, size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
+  if (p.final_softcap > 0) {
+    SoftCap(p.final_softcap, size_t(rows) * w.rows, logits);
+  }
 }
 
 Status DecodePass::Project(int layer) {
@@ -101,15 +101,11 @@ Status DecodePass::Project(int layer) {
       {&w.k, &input_, BiasOrNull(w.k_bias), k_.data(), kv_width},
       {&w.v, &input_, BiasOrNull(w.v_bias), v_.data(), kv_width}};
   MultiplyRows(products, context_.pool);
-  const bool neox = p.rope.layout == Rope::Layout::kNeox;
   for (int r = 0; r < rows(); ++r) {
-    const float* table = rope_.data() + size_t(r) * p.rope.dims;
     NormRows(w.q_norm, p.heads, p.rms_epsilon, q_.data() + r * q_width);
     NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k_.data() + r * kv_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
-              q_.data() + r * q_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
-              k_.data() + r * kv_width);
+    rotations_.Apply(layer, r, p.heads, q_.data() + r * q_width);
+    rotations_.Apply(layer, r, p.kv_heads, k_.data() + r * kv_width);
   }
   return Append(layer);
 }
@@ -220,14 +216,17 @@ void DecodePass::GatherReceived(int layer) {
   });
 }
 
-// hidden += w * x + bias.
+// hidden += norm(w * x + bias).
 void DecodePass::AddProduct(const WeightMatrix& w,
-                            const std::vector<float>& bias, const float* x) {
+                            const std::vector<float>& bias,
+                            const std::vector<float>& post_norm,
+                            const float* x) {
   input_.Set(x, rows(), w.cols, context_.exact);
   input_.PrepareFor(w.type);
   const RowsProduct product{&w, &input_, BiasOrNull(bias), product_.data(),
                             size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
+  NormRows(post_norm, rows(), params_.rms_epsilon, product_.data());
   AddTo(product_.data(), size_t(rows()) * w.rows, hidden_.data());
 }
 
@@ -246,8 +245,8 @@ void DecodePass::FeedForward(int layer) {
       {&w.gate, &input_, BiasOrNull(w.gate_bias), gate_.data(), width},
       {&w.up, &input_, BiasOrNull(w.up_bias), up_.data(), width}};
   MultiplyRows(products, context_.pool);
-  SiluMul(gate_.data(), up_.data(), rows() * width);
-  AddProduct(w.down, w.down_bias, gate_.data());
+  ActivateGate(p.activation, rows() * width, up_.data(), gate_.data());
+  AddProduct(w.down, w.down_bias, w.ffn_post_norm, gate_.data());
 }
 
 }  // namespace pyramidkv

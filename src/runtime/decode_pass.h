@@ -16,6 +16,7 @@
 #include "kernels/matmul_rows.h"
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
+#include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
 
 namespace pyramidkv {
@@ -65,7 +66,7 @@ class DecodePass {
   DecodeHead HeadOf(int layer, int row, int head);
   void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
-                  const float* x);
+                  const std::vector<float>& post_norm, const float* x);
   void FeedForward(int layer);
   int rows() const { return static_cast<int>(states_.size()); }
 
@@ -73,7 +74,8 @@ class DecodePass {
   const HyperParams& params_;
   std::vector<RowState> states_;
   AlignedBuffer<float> hidden_, normed_, q_, k_, v_, attention_, gate_, up_,
-      product_, rope_;
+      product_;
+  RowRotations rotations_;
   RowsInput input_;
   std::vector<Task> tasks_;
   std::vector<Merge> merges_;

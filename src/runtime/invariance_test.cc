@@ -138,6 +138,69 @@ TEST(Invariance, SharedPrefillEqualsOwnPrefills) {
   }
 }
 
+// Rings of 100 entries beside layers that are compressed; two rotations.
+TinyGgufOptions LocalAndGlobal() {
+  TinyGgufOptions options = Options();
+  options.architecture = "gemma3";
+  options.layers = 7;
+  options.sliding_window = 100;
+  return options;
+}
+
+TEST(InvarianceThreaded, LocalAndGlobalLayers) {
+  auto one = TinyEngine(LocalAndGlobal(), 1, Compute::kAuto);
+  auto three = TinyEngine(LocalAndGlobal(), 3, Compute::kAuto);
+  for (const char* kv :
+       {"full", "pyramidkv,keep=0.4", "snapkv-wide,keep=0.3"}) {
+    for (int length : {31, 300}) {
+      const auto prompt = RandomTokens(length, 320, length);
+      ASSERT_EQ(Conversation(one.get(), kv, prompt),
+                Conversation(three.get(), kv, prompt))
+          << kv << " " << length << " tokens";
+    }
+  }
+}
+
+TEST(Invariance, LocalAndGlobalLayersCutAnywhere) {
+  auto engine = TinyEngine(LocalAndGlobal(), 1, Compute::kF32);
+  const auto prompt = RandomTokens(400, 320, 1);
+  const std::span<const int> tokens(prompt);
+  const auto next = RandomTokens(80, 320, 2);
+  auto whole = MakeSession(engine.get(), "full,type=f32");
+  ASSERT_TRUE(whole->Read(prompt, {}).ok());
+  const auto together = whole->Force(next);
+  for (int cut : {1, 129, 399}) {
+    auto pieces = MakeSession(engine.get(), "full,type=f32");
+    ASSERT_TRUE(pieces->Read(tokens.subspan(0, cut), {}).ok());
+    ASSERT_TRUE(pieces->Read(tokens.subspan(cut), {}).ok());
+    for (int t : next) ASSERT_TRUE(pieces->Force(std::vector<int>{t}).ok());
+    ASSERT_EQ(Logits(*pieces), Logits(*whole)) << "cut at " << cut;
+  }
+}
+
+TEST(Invariance, LocalAndGlobalLayersInABatch) {
+  auto engine = TinyEngine(LocalAndGlobal(), 2, Compute::kAuto);
+  std::vector<std::unique_ptr<Session>> batch, singles;
+  std::vector<Session*> sessions;
+  for (int i = 0; i < 3; ++i) {
+    for (auto* list : {&batch, &singles}) {
+      list->push_back(MakeSession(engine.get(), "pyramidkv,keep=0.5"));
+      const auto prompt = RandomTokens(90 + 60 * i, 320, 10 + i);
+      ASSERT_TRUE(list->back()->Read(prompt, {}).ok());
+    }
+    sessions.push_back(batch[i].get());
+  }
+  for (int step = 0; step < 12; ++step) {
+    const auto tokens = RandomTokens(3, 320, 20 + step);
+    ASSERT_TRUE(engine->DecodeBatch(sessions, tokens).ok());
+    for (int i = 0; i < 3; ++i) {
+      const std::vector<int> token = {tokens[i]};
+      ASSERT_TRUE(singles[i]->Force(token).ok());
+      ASSERT_EQ(Logits(*singles[i]), Logits(*batch[i]));
+    }
+  }
+}
+
 TEST(Invariance, SlidingWindowForcedRowsAndCuts) {
   TinyGgufOptions options = Options();
   options.sliding_window = 100;

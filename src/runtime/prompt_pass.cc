@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "kernels/elementwise.h"
-#include "kernels/rope.h"
-#include "runtime/layer_ops.h"
 
 namespace pyramidkv {
 namespace {
@@ -108,7 +106,7 @@ Status PromptPass::Begin(int prompt_end) {
   const HyperParams& p = params_;
   const size_t q_width = this->q_width();
   hidden_.Resize(size_t(tiles_) * kPromptTile * p.embedding);
-  rope_.Resize(size_t(tiles_) * kPromptTile * p.rope.dims);
+  rotations_.Resize(p, tiles_ * kPromptTile);
   q_.Resize(size_t(keep_queries_ ? tiles_ : wave_tiles_) * kPromptTile *
             q_width);
   if (keep_lse_) lse_.Resize(size_t(tiles_) * kPromptTile * p.heads);
@@ -134,16 +132,12 @@ Status PromptPass::Begin(int prompt_end) {
 }
 
 void PromptPass::EmbedTile(int tile) {
-  const Rope& rope = params_.rope;
   const Segment& s = segment_of(tile);
   const int first = tile * kPromptTile;
   for (int r = 0; r < tile_rows(tile); ++r) {
     const int row = first_row(tile) + r;
-    DequantizeRows(context_.model->token_embedding(), s.tokens[row], 1,
-                   hidden(first + r));
-    RopeTable(rope.inv_freq.data(), rope.dims / 2,
-              s.position + row - rope_shift_, rope.magnitude,
-              rope_.data() + size_t(first + r) * rope.dims);
+    EmbedToken(*context_.model, s.tokens[row], hidden(first + r));
+    rotations_.Set(first + r, s.position + row - rope_shift_);
   }
   // Padding rows are computed and thrown away; zeros keep them finite.
   std::fill(hidden(first + tile_rows(tile)), hidden(first + kPromptTile), 0.0f);
@@ -272,16 +266,12 @@ void PromptPass::ProjectTile(int tile, int worker) {
   AddBias(w.q_bias, q);
   AddBias(w.k_bias, k);
   AddBias(w.v_bias, v);
-  const bool neox = p.rope.layout == Rope::Layout::kNeox;
   for (int r = 0; r < tile_rows(tile); ++r) {
     const int row = first_row(tile) + r;
-    const float* table = rope_.data() + size_t(first + r) * p.rope.dims;
     NormRows(w.q_norm, p.heads, p.rms_epsilon, q + r * q_width);
     NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k + r * kv_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.heads, p.head_dim,
-              q + r * q_width);
-    ApplyRope(table, p.rope.dims / 2, neox, p.kv_heads, p.head_dim,
-              k + r * kv_width);
+    rotations_.Apply(layer_, first + r, p.heads, q + r * q_width);
+    rotations_.Apply(layer_, first + r, p.kv_heads, k + r * kv_width);
     StoreKv(segment_of(tile).entry + row, k + r * kv_width, v + r * kv_width);
     const int window = row - (rows_ - window_rows_);
     if (window >= 0 && tile_segment_[tile] == 0) {
@@ -365,6 +355,8 @@ void PromptPass::AttendTile(int tile, int worker) {
   matmul.SetInput(s.attention.data(), params_.heads * params_.head_dim, worker);
   matmul.Multiply(context_.packed->output, s.product.data(), worker);
   AddBias(w.output_bias, s.product.data());
+  NormRows(w.attn_post_norm, kPromptTile, params_.rms_epsilon,
+           s.product.data());
   AddTo(s.product.data(), size_t(kPromptTile) * params_.embedding,
         hidden(first));
 }
@@ -384,10 +376,12 @@ void PromptPass::FeedForwardTile(int tile, int worker) {
   matmul.Multiply(context_.packed->up, s.up.data(), worker);
   AddBias(w.gate_bias, s.gate.data());
   AddBias(w.up_bias, s.up.data());
-  SiluMul(s.gate.data(), s.up.data(), size_t(kPromptTile) * p.feed_forward);
+  ActivateGate(p.activation, size_t(kPromptTile) * p.feed_forward, s.up.data(),
+               s.gate.data());
   matmul.SetInput(s.gate.data(), p.feed_forward, worker);
   matmul.Multiply(context_.packed->down, s.product.data(), worker);
   AddBias(w.down_bias, s.product.data());
+  NormRows(w.ffn_post_norm, kPromptTile, p.rms_epsilon, s.product.data());
   AddTo(s.product.data(), size_t(kPromptTile) * p.embedding, hidden(first));
 }
 

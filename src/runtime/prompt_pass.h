@@ -26,6 +26,7 @@
 #include "kernels/attention_prefill.h"
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
+#include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
 
 namespace pyramidkv {
@@ -115,7 +116,7 @@ class PromptPass {
   int tile_ = 0;  // next tile of the layer
 
   AlignedBuffer<float> hidden_;  // [tiles * kPromptTile, embedding]
-  AlignedBuffer<float> rope_;    // [tiles * kPromptTile, rope dims]
+  RowRotations rotations_;       // of the rows of all tiles
   // Queries of one wave, or of all tiles where a scorer looks at them.
   bool keep_queries_ = false;
   bool keep_lse_ = false;

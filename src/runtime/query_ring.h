@@ -45,12 +45,14 @@ class QueryRing {
     return kept.data() + kept.size() - count(layer) * width_;
   }
 
-  // Turns all queries by the angles of `table` (RopeTable).
-  void Rotate(const float* table, int pairs, bool neox, int head_dim) {
-    for (std::vector<float>& kept : layers_) {
-      ApplyRope(table, pairs, neox, static_cast<int>(kept.size() / head_dim),
-                head_dim, kept.data());
-    }
+  // Turns a layer's queries by `delta` positions.
+  void Rotate(int layer, int delta, const RopeRotation& rope, int head_dim) {
+    if (layers_.empty()) return;
+    std::vector<float>& kept = layers_[layer];
+    std::vector<float> table(2 * rope.pairs);
+    RopeTable(rope.inv_freq, rope.pairs, delta, 1.0f, table.data());
+    ApplyRope(table.data(), rope.pairs, rope.neox,
+              static_cast<int>(kept.size() / head_dim), head_dim, kept.data());
   }
 
  private:

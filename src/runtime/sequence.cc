@@ -64,20 +64,20 @@ Status Sequence::MakeRoom(int rows, ThreadPool* pool) {
 // All heads end at the same place, so that distances to the next token stay
 // what they were among the newest entries; shorter ones begin later.
 Status Sequence::Renumber(int longest, ThreadPool* pool) {
-  const RopeRotation rotation = model->params().rope.rotation();
+  const HyperParams& params = model->params();
   const int heads = cache.shape().kv_heads;
   std::vector<Status> status(size_t(cache.shape().layers) * heads);
   pool->ParallelFor(static_cast<int>(status.size()), [&](int i, int) {
     const int layer = i / heads, head = i % heads;
     status[i] = cache.Renumber(layer, head, longest - cache.length(layer, head),
-                               rotation);
+                               params.rope_of(layer).rotation());
   });
   for (Status& s : status) PKV_RETURN_IF_ERROR(s);
   const int moved = longest - rope_position();
-  std::vector<float> table(2 * rotation.pairs);
-  RopeTable(rotation.inv_freq, rotation.pairs, moved, 1.0f, table.data());
-  compressor.queries()->Rotate(table.data(), rotation.pairs, rotation.neox,
-                               cache.shape().format.head_dim);
+  for (int l = 0; l < params.layers; ++l) {
+    compressor.queries()->Rotate(l, moved, params.rope_of(l).rotation(),
+                                 params.head_dim);
+  }
   rope_shift = position - longest;
   cache.set_rope_shift(rope_shift);
   compressor.set_rope_shift(rope_shift);

@@ -147,12 +147,16 @@ class Writer {
     AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
     AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
     AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
-    if (Is("qwen3")) {
+    if (Is("gemma3")) {
+      AddVector(block + "post_attention_norm.weight", o.embedding, 1.0f);
+      AddVector(block + "post_ffw_norm.weight", o.embedding, 1.0f);
+    }
+    if (Is("qwen3") || Is("gemma3")) {
       AddVector(block + "attn_q_norm.weight", o.head_dim, 1.0f);
       AddVector(block + "attn_k_norm.weight", o.head_dim, 1.0f);
     }
     AddMatrix(block + "attn_output", o.embedding, q_rows, o.biases);
-    AddVector(block + "ffn_norm.weight", o.embedding, 1.0f);
+    AddVector(block + "ffn_norm.weight", o.embedding, o.ffn_norm);
     AddMatrix(block + "ffn_gate", o.feed_forward, o.embedding, o.biases);
     AddMatrix(block + "ffn_up", o.feed_forward, o.embedding, o.biases);
     AddMatrix(block + "ffn_down", o.embedding, o.feed_forward, o.biases);

@@ -30,6 +30,7 @@ struct TinyGgufOptions {
   int weight_type = 0;
   bool biases = false;  // of all matrices; qwen2 has those of q, k, v anyway
   bool tied_output = true;
+  float ffn_norm = 1.0f;  // mean of the weights of that norm
   int sliding_window = 0;
 
   std::string rope_scaling;       // empty: no key; else none, linear, yarn

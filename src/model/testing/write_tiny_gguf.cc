@@ -25,7 +25,12 @@ struct Edit {
   std::string value;
 };
 
-bool SetNumber(const std::string& name, int value, TinyGgufOptions* o) {
+bool SetNumber(const std::string& name, const std::string& value,
+               TinyGgufOptions* o) {
+  if (name == "ffn_norm") {
+    o->ffn_norm = std::strtof(value.c_str(), nullptr);
+    return true;
+  }
   const std::map<std::string, int*> numbers = {
       {"layers", &o->layers},
       {"embedding", &o->embedding},
@@ -37,13 +42,9 @@ bool SetNumber(const std::string& name, int value, TinyGgufOptions* o) {
       {"context_length", &o->context_length},
       {"weight_type", &o->weight_type},
       {"sliding_window", &o->sliding_window}};
-  if (name == "seed") {
-    o->seed = value;
-    return true;
-  }
   const auto found = numbers.find(name);
   if (found == numbers.end()) return false;
-  *found->second = value;
+  *found->second = std::atoi(value.c_str());
   return true;
 }
 
@@ -61,7 +62,7 @@ bool Parse(const std::string& argument, TinyGgufOptions* options,
     options->architecture = value;
     return true;
   }
-  return SetNumber(name, std::atoi(value.c_str()), options);
+  return SetNumber(name, value, options);
 }
 
 void Apply(const std::vector<Edit>& edits, const std::string& architecture,

@@ -1,0 +1,103 @@
+#include "model/rope_keys.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "model/rope_scaling.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr int kMaxContext = 1 << 30;
+constexpr double kMinFactor = 1e-6;
+constexpr double kMaxFactor = 1e6;
+constexpr double kDefaultBase = 10000;
+constexpr double kMinBase = 1.001;
+constexpr double kMaxBase = 1e12;
+
+Status ReadYarn(const KeyReader& keys, bool yarn, RopeScaling* scaling) {
+  PKV_ASSIGN_OR_RETURN(
+      const double mix,
+      keys.FloatOr("rope.scaling.yarn_ext_factor", -1, -kMaxFactor, 2));
+  scaling->yarn_mix = mix < 0 ? (yarn ? 1 : 0) : mix;
+  PKV_ASSIGN_OR_RETURN(
+      const double magnitude,
+      keys.FloatOr("rope.scaling.yarn_attn_factor", 1, kMinFactor, kMaxFactor));
+  scaling->magnitude *= magnitude;
+  PKV_ASSIGN_OR_RETURN(
+      scaling->beta_fast,
+      keys.FloatOr("rope.scaling.yarn_beta_fast", 32, kMinFactor, kMaxFactor));
+  PKV_ASSIGN_OR_RETURN(
+      scaling->beta_slow,
+      keys.FloatOr("rope.scaling.yarn_beta_slow", 1, kMinFactor, kMaxFactor));
+  return {};
+}
+
+// llama.cpp's defaults: linear, by a factor of 1.
+Status ReadScaling(const KeyReader& keys, int context_length,
+                   RopeScaling* scaling) {
+  std::string type = "linear";
+  const std::string type_key = keys.Key("rope.scaling.type");
+  if (keys.file().Has(type_key)) {
+    PKV_ASSIGN_OR_RETURN(type, keys.file().String(type_key));
+  }
+  if (type != "none" && type != "linear" && type != "yarn") {
+    return keys.file().Error(
+        fmt::format("{} '{}' is not supported; supported: none, linear, yarn",
+                    type_key, type));
+  }
+  const char* factor_key = keys.Has("rope.scaling.factor")
+                               ? "rope.scaling.factor"
+                               : "rope.scale_linear";
+  PKV_ASSIGN_OR_RETURN(const double factor,
+                       keys.FloatOr(factor_key, 0, 0, kMaxFactor));
+  if (type != "none" && factor >= kMinFactor) scaling->factor = factor;
+  PKV_ASSIGN_OR_RETURN(
+      scaling->magnitude,
+      keys.FloatOr("rope.scaling.attn_factor", 1, kMinFactor, kMaxFactor));
+  PKV_ASSIGN_OR_RETURN(scaling->original_context,
+                       keys.IntOr("rope.scaling.original_context_length",
+                                  context_length, 0, kMaxContext));
+  if (scaling->original_context == 0) {
+    scaling->original_context = context_length;
+  }
+  return ReadYarn(keys, type == "yarn", scaling);
+}
+
+// Layers with a window have a base of their own and are never scaled.
+Status ReadLocal(const KeyReader& keys, RopeScaling scaling, Rope* rope) {
+  PKV_RETURN_IF_ERROR(
+      keys.RefuseOtherSize("rope.dimension_count_swa", scaling.dims));
+  PKV_ASSIGN_OR_RETURN(
+      scaling.base,
+      keys.FloatOr("rope.freq_base_swa", kDefaultBase, kMinBase, kMaxBase));
+  scaling.factor = 1;
+  *rope = MakeRope(scaling);
+  return {};
+}
+
+}  // namespace
+
+Status ReadRope(const KeyReader& keys, const Architecture& architecture,
+                HyperParams* params) {
+  RopeScaling scaling;
+  scaling.layout = architecture.rope_layout;
+  PKV_ASSIGN_OR_RETURN(scaling.dims,
+                       keys.IntOr("rope.dimension_count", params->head_dim, 2,
+                                  params->head_dim));
+  if (scaling.dims % 2 != 0) {
+    return keys.file().Error(
+        fmt::format("key {} is {}, expected an even number",
+                    keys.Key("rope.dimension_count"), scaling.dims));
+  }
+  PKV_ASSIGN_OR_RETURN(
+      scaling.base,
+      keys.FloatOr("rope.freq_base", kDefaultBase, kMinBase, kMaxBase));
+  PKV_RETURN_IF_ERROR(ReadScaling(keys, params->context_length, &scaling));
+  params->rope = MakeRope(scaling);
+  if (architecture.windows != WindowUse::kPattern) return {};
+  return ReadLocal(keys, scaling, &params->rope_local);
+}
+
+}  // namespace pyramidkv
