@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "kernels/nearest.h"
 #include "kernels/window_scores.h"
 
 namespace pyramidkv::reference {
@@ -29,6 +30,9 @@ void SiluMul(float* gate, const float* up, int n);
 // As kernels/window_scores.h.
 void WindowScores(const WindowScoresArgs& args, float* const* score,
                   float* const* mass);
+
+// As kernels/nearest.h.
+void UpdateNearest(const NearestArgs& args, float* score, int32_t* index);
 
 }  // namespace pyramidkv::reference
 
