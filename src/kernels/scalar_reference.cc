@@ -159,4 +159,23 @@ void WindowScores(const WindowScoresArgs& a, float* const* score,
   }
 }
 
+void UpdateNearest(const NearestArgs& a, float* score, int32_t* index) {
+  for (int r = 0; r < a.panels * kNearestRows; ++r) {
+    const float* panel =
+        a.rows + size_t(r / kNearestRows) * a.dim * kNearestRows;
+    double best = score[r];
+    for (int j = 0; j < a.centroids; ++j) {
+      double sum = a.start[j];
+      for (int c = 0; c < a.dim; ++c) {
+        sum += double{panel[size_t(c) * kNearestRows + r % kNearestRows]} *
+               a.centroid[size_t(j) * a.dim + c];
+      }
+      if (!(sum > best)) continue;
+      best = sum;
+      index[r] = a.first + j;
+    }
+    score[r] = static_cast<float>(best);
+  }
+}
+
 }  // namespace pyramidkv::reference

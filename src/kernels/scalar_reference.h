@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/column_attention.h"
+#include "kernels/nearest.h"
 #include "kernels/window_scores.h"
 
 namespace pyramidkv::reference {
@@ -47,6 +48,9 @@ void SoftCap(float cap, int n, float* x);
 // As kernels/window_scores.h.
 void WindowScores(const WindowScoresArgs& args, float* const* score,
                   float* const* mass);
+
+// As kernels/nearest.h.
+void UpdateNearest(const NearestArgs& args, float* score, int32_t* index);
 
 }  // namespace pyramidkv::reference
 
