@@ -103,7 +103,7 @@ struct CacheSpec {
   PrefillKind prefill = PrefillKind::kExact;
   Remainder remainder = Remainder::kDrop;
   double clusters = 0.25;  // below 1: share of a head's budget, else number
-  MergeRule merge = MergeRule::kMean;
+  MergeRule merge = MergeRule::kAttention;
   Positions positions = Positions::kOriginal;
   std::string profile;  // file, heads=profile
 

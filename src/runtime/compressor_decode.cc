@@ -120,7 +120,7 @@ Status Compressor::EvictDecoded(int layer, KvCache* cache, ThreadPool* pool) {
   e.window_q = ring_.rows(layer) +
                size_t(ring_.count(layer) - e.window_rows) * ring_.width();
   const std::optional<double> retained = retained_[layer];
-  LayerScores scores = Score(e, *cache, layer_budgets(layer), false, pool);
+  LayerScores scores = Score(e, *cache, layer_budgets(layer), merges, pool);
   PKV_RETURN_IF_ERROR(global_ != nullptr ? KeepGlobal(e, &scores, cache, pool)
                                          : KeepBest(e, &scores, cache, pool));
   retained_[layer] = retained;  // known of the prompt alone

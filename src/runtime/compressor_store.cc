@@ -182,7 +182,7 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
     request.clusters = clusters;
     request.from = from;
     request.head_dim = head_dim_;
-    request.score = scores.score[h];
+    if (!scores.mass.empty()) request.attention = scores.mass[h];
     if (!scores.gathered.empty()) request.gathered = scores.gathered[h];
     merged = MergeUnkept(request, e, h, cache->View(e.layer, h), kept);
   }

@@ -30,7 +30,9 @@ Leaving Collect(const MergeRequest& request, const LayerEntries& e, int head,
     leaving.index.push_back(i);
     leaving.k.insert(leaving.k.end(), k, k + d);
     leaving.v.insert(leaving.v.end(), v, v + d);
-    leaving.score.push_back(request.score[i]);
+    if (!request.attention.empty()) {
+      leaving.score.push_back(request.attention[i]);
+    }
     const bool old = i < past;
     const float bias = old && view.bias != nullptr ? view.bias[i] : 0.0f;
     leaving.bias.push_back(bias);
@@ -44,6 +46,31 @@ Leaving Collect(const MergeRequest& request, const LayerEntries& e, int head,
   return leaving;
 }
 
+constexpr int kStretch = 512;
+
+template <typename T>
+std::span<const T> Part(const std::vector<T>& all, int from, int count) {
+  if (all.empty()) return {};
+  return std::span<const T>(all).subspan(from, count);
+}
+
+MergedEntries MergeStretch(const MergeRequest& request, const Leaving& leaving,
+                           int from, int count, int clusters) {
+  const size_t offset = size_t(from) * request.head_dim;
+  MergeArgs args;
+  args.n = count;
+  args.head_dim = request.head_dim;
+  args.k = leaving.k.data() + offset;
+  args.v = leaving.v.data() + offset;
+  args.position = Part(leaving.position, from, count);
+  args.score = Part(leaving.score, from, count);
+  args.count = Part(leaving.count, from, count);
+  args.bias = Part(leaving.bias, from, count);
+  args.clusters = clusters;
+  args.rule = request.rule;
+  return MergeEvicted(args, nullptr);
+}
+
 }  // namespace
 
 MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
@@ -55,39 +82,41 @@ MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
       request.rope.neox,
       request.head_dim};
   UnrotateKeys(rotation, leaving.rope, leaving.k.data());
-  MergeArgs args;
-  args.n = static_cast<int>(leaving.index.size());
-  args.head_dim = request.head_dim;
-  args.k = leaving.k.data();
-  args.v = leaving.v.data();
-  args.position = leaving.position;
-  args.score = leaving.score;
-  args.count = leaving.count;
-  args.bias = leaving.bias;
-  args.clusters = request.clusters;
-  args.rule = request.rule;
   MergedRows merged;
-  merged.rows = MergeEvicted(args, nullptr);
-  std::vector<int32_t> rope;
-  for (int i = 0; i < merged.rows.size(); ++i) {
-    // Positions are those of members: find them again.
-    const auto at =
-        std::lower_bound(leaving.position.begin(), leaving.position.end(),
-                         merged.rows.position[i]) -
-        leaving.position.begin();
-    MergedEntry entry;
-    entry.position = merged.rows.position[i];
-    entry.rope = leaving.rope[at];
-    entry.bias = merged.rows.bias[i];
-    if (!request.gathered.empty()) {
-      entry.score = request.gathered[leaving.index[at]];
-    }
-    entry.k = merged.rows.k.data() + size_t(i) * request.head_dim;
-    entry.v = merged.rows.v.data() + size_t(i) * request.head_dim;
-    rope.push_back(entry.rope);
-    merged.entries.push_back(entry);
+  const int n = static_cast<int>(leaving.index.size());
+  const int stretches =
+      std::min((n + kStretch - 1) / kStretch, request.clusters);
+  for (int s = 0; s < stretches; ++s) {
+    const auto share = [&](int64_t all, int i) {
+      return static_cast<int>(all * i / stretches);
+    };
+    const int from = share(n, s);
+    merged.rows.push_back(MergeStretch(
+        request, leaving, from, share(n, s + 1) - from,
+        share(request.clusters, s + 1) - share(request.clusters, s)));
   }
-  RotateKeys(rotation, rope, merged.rows.k.data());
+  for (MergedEntries& rows : merged.rows) {
+    std::vector<int32_t> rope;
+    for (int i = 0; i < rows.size(); ++i) {
+      // Positions are those of members: find them again.
+      const auto at =
+          std::lower_bound(leaving.position.begin(), leaving.position.end(),
+                           rows.position[i]) -
+          leaving.position.begin();
+      MergedEntry entry;
+      entry.position = rows.position[i];
+      entry.rope = leaving.rope[at];
+      entry.bias = rows.bias[i];
+      if (!request.gathered.empty()) {
+        entry.score = request.gathered[leaving.index[at]];
+      }
+      entry.k = rows.k.data() + size_t(i) * request.head_dim;
+      entry.v = rows.v.data() + size_t(i) * request.head_dim;
+      rope.push_back(entry.rope);
+      merged.entries.push_back(entry);
+    }
+    RotateKeys(rotation, rope, rows.k.data());
+  }
   return merged;
 }
 

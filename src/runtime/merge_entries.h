@@ -21,15 +21,18 @@ struct MergeRequest {
   int clusters = 0;
   int from = 0;  // entries before it are gone, not merged
   int head_dim = 0;
-  std::span<const float> score;     // [n]
+  // [n] attention that entries received, not pooled; or empty.
+  std::span<const float> attention;
   std::span<const float> gathered;  // [n], or empty
 };
 
 struct MergedRows {
-  MergedEntries rows;
+  std::vector<MergedEntries> rows;   // of each stretch
   std::vector<MergedEntry> entries;  // point into rows
 };
 
+// Stretches of some hundred entries are merged apart, each into its share of
+// the clusters: the cost is then linear in the length of the prompt.
 // view: the head as it is in the cache, before anything of this layer is
 // stored. kept: ascending indices into past and fresh entries.
 MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
