@@ -21,6 +21,10 @@ constexpr Architecture kArchitectures[] = {
      .windows = WindowUse::kPattern,
      .global_every = 6,
      .embedding_scale_layers = 62},
+    {.name = "phi3",
+     .rope_layout = Rope::Layout::kNeox,
+     .rope_factors = RopeFactors::kShortOrLong,
+     .joined_gate = true},
 };
 
 }  // namespace

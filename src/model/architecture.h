@@ -16,15 +16,18 @@ namespace pyramidkv {
 // n-th, and they have a RoPE of their own.
 enum class WindowUse { kIgnored, kAllLayers, kPattern };
 
-// Tensors that divide the frequencies of RoPE.
-enum class RopeFactors { kNone, kOne };
+// Tensors that divide the frequencies of RoPE: rope_freqs, or rope_factors_long
+// where the model's context is beyond the one that it was first trained with
+// and rope_factors_short where it is not.
+enum class RopeFactors { kNone, kOne, kShortOrLong };
 
 struct Architecture {
   std::string_view name;  // general.architecture
   Rope::Layout rope_layout = Rope::Layout::kNorm;
   RopeFactors rope_factors = RopeFactors::kNone;
-  bool head_norms = false;        // of each query and key head, before RoPE
-  bool post_norms = false;        // of what attention and feed-forward add
+  bool head_norms = false;   // of each query and key head, before RoPE
+  bool post_norms = false;   // of what attention and feed-forward add
+  bool joined_gate = false;  // ffn_up has the rows of the gate, then its own
   bool scaled_embedding = false;  // by the root of its width
   bool final_softcap = false;     // where a key asks for it
   Activation activation = Activation::kSilu;

@@ -282,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         RefusalCase{"Architecture", SetString("general.architecture", "mamba"),
                     "architecture 'mamba' is not supported; supported: llama, "
-                    "qwen2, qwen3, gemma3"},
+                    "qwen2, qwen3, gemma3, phi3"},
         RefusalCase{"NoArchitecture", Remove("general.architecture"),
                     "key general.architecture is missing"},
         RefusalCase{"Adapter", SetString("general.type", "adapter"),

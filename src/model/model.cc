@@ -6,6 +6,7 @@
 #include <climits>
 #include <cmath>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -54,6 +55,13 @@ class ModelLoader {
   }
 
  private:
+  struct Share {       // of a tensor
+    const char* name;  // its own where it has one
+    int rows;
+    WeightMatrix* weights;
+    std::vector<float>* bias;
+  };
+
   ModelLoader(const GgufFile& file, Model* model)
       : file_(file), model_(*model) {}
 
@@ -86,8 +94,36 @@ class ModelLoader {
   }
 
   Status LoadRopeFactors() {
-    if (architecture_->rope_factors == RopeFactors::kNone) return {};
-    const std::string name = "rope_freqs.weight";
+    switch (architecture_->rope_factors) {
+      case RopeFactors::kNone:
+        return {};
+      case RopeFactors::kOne:
+        return LoadRopeFactors("rope_freqs.weight");
+      case RopeFactors::kShortOrLong:
+        return LoadShortOrLongFactors();
+    }
+    return {};
+  }
+
+  // llama.cpp goes by the size of its context, which is the model's unless
+  // it is told another one.
+  Status LoadShortOrLongFactors() {
+    const HyperParams& p = model_.params_;
+    std::string chosen = "rope_factors_short.weight";
+    std::string other = "rope_factors_long.weight";
+    if (p.context_length > p.original_context) std::swap(chosen, other);
+    if (file_.FindTensor(other) == nullptr) return LoadRopeFactors(chosen);
+    if (file_.FindTensor(chosen) == nullptr) {
+      return file_.Error(
+          fmt::format("tensor {} is missing, {} is there", chosen, other));
+    }
+    std::vector<float> unused;
+    PKV_RETURN_IF_ERROR(Vector(other, p.rope.dims / 2, &unused));
+    return LoadRopeFactors(chosen);
+  }
+
+  // Divides the frequencies by the numbers of a tensor, if it is there.
+  Status LoadRopeFactors(const std::string& name) {
     Rope& rope = model_.params_.rope;
     std::vector<float> factors;
     PKV_RETURN_IF_ERROR(OptionalVector(name, rope.dims / 2, &factors));
@@ -106,15 +142,10 @@ class ModelLoader {
     const HyperParams& p = model_.params_;
     LayerWeights& w = model_.layers_[layer];
     const int q_rows = p.heads * p.head_dim;
-    const int kv_rows = p.kv_heads * p.head_dim;
     block_ = fmt::format("blk.{}.", layer);
     PKV_RETURN_IF_ERROR(
         Vector(block_ + "attn_norm.weight", p.embedding, &w.attn_norm));
-    PKV_RETURN_IF_ERROR(Linear("attn_q", q_rows, p.embedding, &w.q, &w.q_bias));
-    PKV_RETURN_IF_ERROR(
-        Linear("attn_k", kv_rows, p.embedding, &w.k, &w.k_bias));
-    PKV_RETURN_IF_ERROR(
-        Linear("attn_v", kv_rows, p.embedding, &w.v, &w.v_bias));
+    PKV_RETURN_IF_ERROR(LoadQkv(&w));
     if (architecture_->head_norms) {
       PKV_RETURN_IF_ERROR(
           Vector(block_ + "attn_q_norm.weight", p.head_dim, &w.q_norm));
@@ -128,20 +159,63 @@ class ModelLoader {
                   &w.attn_post_norm);
   }
 
+  // Apart, or as rows of one tensor, whatever the architecture.
+  Status LoadQkv(LayerWeights* w) {
+    const HyperParams& p = model_.params_;
+    const Share shares[] = {
+        {"attn_q", p.heads * p.head_dim, &w->q, &w->q_bias},
+        {"attn_k", p.kv_heads * p.head_dim, &w->k, &w->k_bias},
+        {"attn_v", p.kv_heads * p.head_dim, &w->v, &w->v_bias}};
+    const bool joined = file_.FindTensor(block_ + "attn_qkv.weight") != nullptr;
+    return LoadShares(shares, joined ? "attn_qkv" : nullptr);
+  }
+
+  Status LoadGateAndUp(LayerWeights* w) {
+    const int rows = model_.params_.feed_forward;
+    const Share shares[] = {{"ffn_gate", rows, &w->gate, &w->gate_bias},
+                            {"ffn_up", rows, &w->up, &w->up_bias}};
+    return LoadShares(shares, architecture_->joined_gate ? "ffn_up" : nullptr);
+  }
+
   Status LoadFeedForward(int layer) {
     const HyperParams& p = model_.params_;
     LayerWeights& w = model_.layers_[layer];
     PKV_RETURN_IF_ERROR(
         Vector(block_ + "ffn_norm.weight", p.embedding, &w.ffn_norm));
-    PKV_RETURN_IF_ERROR(
-        Linear("ffn_gate", p.feed_forward, p.embedding, &w.gate, &w.gate_bias));
-    PKV_RETURN_IF_ERROR(
-        Linear("ffn_up", p.feed_forward, p.embedding, &w.up, &w.up_bias));
+    PKV_RETURN_IF_ERROR(LoadGateAndUp(&w));
     PKV_RETURN_IF_ERROR(
         Linear("ffn_down", p.embedding, p.feed_forward, &w.down, &w.down_bias));
     if (!architecture_->post_norms) return {};
     return Vector(block_ + "post_ffw_norm.weight", p.embedding,
                   &w.ffn_post_norm);
+  }
+
+  // Matrices that map the hidden state: tensors of their own or, if `joined`
+  // names one, its rows one behind the other.
+  Status LoadShares(std::span<const Share> shares, const char* joined) {
+    const int cols = model_.params_.embedding;
+    if (joined == nullptr) {
+      for (const Share& s : shares) {
+        PKV_RETURN_IF_ERROR(Linear(s.name, s.rows, cols, s.weights, s.bias));
+      }
+      return {};
+    }
+    int rows = 0;
+    for (const Share& s : shares) rows += s.rows;
+    WeightMatrix all;
+    std::vector<float> bias;
+    PKV_RETURN_IF_ERROR(Linear(joined, rows, cols, &all, &bias));
+    int first = 0;
+    for (const Share& s : shares) {
+      *s.weights = all;
+      s.weights->data = all.row(first);
+      s.weights->rows = s.rows;
+      if (!bias.empty()) {
+        s.bias->assign(bias.begin() + first, bias.begin() + first + s.rows);
+      }
+      first += s.rows;
+    }
+    return {};
   }
 
   // A matrix of the current block and, where the file has one, its bias.

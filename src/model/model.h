@@ -52,6 +52,7 @@ struct HyperParams {
   Activation activation = Activation::kSilu;
   float embedding_scale = 1;  // on the rows of the token embedding
   float final_softcap = 0;    // logits are cap * tanh(logits / cap); 0: none
+  int original_context = 0;   // context_length before RoPE was scaled to more
   Rope rope;
   Rope rope_local;  // of the layers with a window; no dims: `rope`, too
 

@@ -143,6 +143,66 @@ TEST(ModelTest, Gemma3HasNormsBehind) {
   }
 }
 
+TinyGgufOptions Phi3() {
+  TinyGgufOptions options;
+  options.architecture = "phi3";
+  options.rope_factor_pair = true;
+  return options;
+}
+
+TEST(ModelTest, Phi3SharesTensors) {
+  TinyGgufOptions options = Phi3();
+  options.weight_type = GGML_TYPE_Q8_0;
+  options.biases = true;
+  const auto model = LoadTiny(options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const LayerWeights& w = (*model)->layers()[1];
+  EXPECT_EQ(w.q.rows, 64);
+  EXPECT_EQ(w.k.rows, 32);
+  EXPECT_EQ(w.v.rows, 32);
+  EXPECT_EQ(w.k.data, w.q.row(64));
+  EXPECT_EQ(w.v.data, w.q.row(96));
+  EXPECT_EQ(w.v.row_bytes, ggml_row_size(GGML_TYPE_Q8_0, 64));
+  EXPECT_EQ(w.gate.rows, 96);
+  EXPECT_EQ(w.up.rows, 96);
+  EXPECT_EQ(w.up.data, w.gate.row(96));
+  EXPECT_EQ(w.q_bias.size(), 64u);
+  EXPECT_EQ(w.v_bias.size(), 32u);
+  EXPECT_EQ(w.up_bias.size(), 96u);
+  EXPECT_NE(w.gate_bias, w.up_bias);
+  options.widen_tensor = "blk.0.attn_qkv.weight";
+  EXPECT_THAT(Refusal(options), HasSubstr("[129, 64], expected [128, 64]"));
+}
+
+// The model's context decides: 256 tokens, of which 64 were there first.
+TEST(ModelTest, Phi3ChoosesRopeFactors) {
+  TinyGgufOptions options = Phi3();
+  const auto frequency = [&] {  // of the last pair
+    const auto model = LoadTiny(options);
+    EXPECT_TRUE(model.ok()) << model.status().message();
+    return model.ok() ? (*model)->params().rope.inv_freq[7] : 0;
+  };
+  const float plain = std::pow(10000.0f, -7.0f / 8);
+  EXPECT_NEAR(plain / frequency(), 1.2f, 0.5f);  // factors have a spread of 0.1
+  options.rope_original_context = 64;
+  options.rope_scaling = "longrope";
+  EXPECT_NEAR(plain / frequency(), 4.0f, 0.5f);
+  options.rope_original_context = 256;
+  EXPECT_NEAR(plain / frequency(), 1.2f, 0.5f);
+}
+
+TEST(ModelRefusalTest, HalfAPairOfRopeFactors) {
+  TinyGgufOptions options = Phi3();
+  options.drop_tensor = "rope_factors_short.weight";
+  EXPECT_THAT(Refusal(options),
+              HasSubstr("tensor rope_factors_short.weight is missing, "
+                        "rope_factors_long.weight is there"));
+  options.drop_tensor.clear();
+  options.widen_tensor = "rope_factors_long.weight";
+  EXPECT_THAT(Refusal(options), HasSubstr("rope_factors_long.weight has the "
+                                          "shape [9], expected [8]"));
+}
+
 TEST(ModelTest, WeightTypes) {
   TinyGgufOptions options;
   for (ggml_type type :

@@ -35,17 +35,20 @@ Status ReadYarn(const KeyReader& keys, bool yarn, RopeScaling* scaling) {
 }
 
 // llama.cpp's defaults: linear, by a factor of 1.
-Status ReadScaling(const KeyReader& keys, int context_length,
-                   RopeScaling* scaling) {
+Status ReadScaling(const KeyReader& keys, const Architecture& architecture,
+                   int context_length, RopeScaling* scaling) {
   std::string type = "linear";
   const std::string type_key = keys.Key("rope.scaling.type");
   if (keys.file().Has(type_key)) {
     PKV_ASSIGN_OR_RETURN(type, keys.file().String(type_key));
   }
-  if (type != "none" && type != "linear" && type != "yarn") {
+  // Its factors are those of a tensor; what the keys say is as for linear.
+  const bool longrope = architecture.rope_factors == RopeFactors::kShortOrLong;
+  if (type != "none" && type != "linear" && type != "yarn" &&
+      !(longrope && type == "longrope")) {
     return keys.file().Error(
-        fmt::format("{} '{}' is not supported; supported: none, linear, yarn",
-                    type_key, type));
+        fmt::format("{} '{}' is not supported; supported: none, linear, yarn{}",
+                    type_key, type, longrope ? ", longrope" : ""));
   }
   const char* factor_key = keys.Has("rope.scaling.factor")
                                ? "rope.scaling.factor"
@@ -94,7 +97,9 @@ Status ReadRope(const KeyReader& keys, const Architecture& architecture,
   PKV_ASSIGN_OR_RETURN(
       scaling.base,
       keys.FloatOr("rope.freq_base", kDefaultBase, kMinBase, kMaxBase));
-  PKV_RETURN_IF_ERROR(ReadScaling(keys, params->context_length, &scaling));
+  PKV_RETURN_IF_ERROR(
+      ReadScaling(keys, architecture, params->context_length, &scaling));
+  params->original_context = scaling.original_context;
   params->rope = MakeRope(scaling);
   if (architecture.windows != WindowUse::kPattern) return {};
   return ReadLocal(keys, scaling, &params->rope_local);

@@ -14,10 +14,15 @@ from support.divergence import compare, open_logits
 WRITER = Path(cli.BINARY).with_name("write_tiny_gguf")
 VOCABULARY = 320
 PROMPT, FORCED = 150, 10
+Q8_0 = 8  # ggml's number of that type
 
 GEMMA3 = ["architecture=gemma3", "layers=7", "sliding_window=32",
           "head_dim=32", "kv_heads=1", "f32:rope.freq_base=1000000",
           "f32:rope.scaling.factor=8"]
+# Rotates three quarters of a head; its context of 256 is beyond the original.
+PHI3 = ["architecture=phi3", "rope_dims=12", "rope_factor_pair=1",
+        "u32:rope.scaling.original_context_length=64",
+        "f32:rope.scaling.attn_factor=1.25"]
 # Where llama.cpp looks GELU up in a table of f16, ours is exact: gates beyond
 # +-10, which it leaves alone, show that all else agrees.
 SATURATED = ["ffn_norm=1e5"]
@@ -34,12 +39,19 @@ MODELS = {
         "u32:attention.sliding_window_pattern=2",
         "f32:rope.freq_base_swa=5000", "f32:final_logit_softcapping=2"],
         EXACT),
+    "phi3": (PHI3, EXACT),
+    "phi3_short": (PHI3 + ["u32:rope.scaling.original_context_length=256"],
+                   EXACT),
+    "phi3_plain": (["architecture=phi3", "sliding_window=32"], EXACT),
     "gemma3_global": (["architecture=gemma3", *SATURATED], EXACT),
 }
 
 # Keys that must change what a model computes: none is read in vain.
 KEYS = {
     "qwen3": ["f32:rope.freq_base=5000"],
+    "phi3": ["u32:rope.scaling.original_context_length=256",
+             "f32:rope.scaling.attn_factor=1", "rope_dims=16",
+             "rope_factor_pair=0"],
     "gemma3": ["u32:attention.sliding_window=33",
                "u32:attention.sliding_window_pattern=5",
                "f32:rope.freq_base=500000", "f32:rope.freq_base_swa=5000",
@@ -94,6 +106,21 @@ def test_logits_of_llama_cpp(name, random_ids, tmp_path):
     error = distance(ours, open_logits(tmp_path / "theirs", VOCABULARY))
     print(f"largest error {error:.1e} of the largest logit")
     assert error < tolerance
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma3", "phi3"])
+def test_default_compute_on_8_bit_weights(name, random_ids, tmp_path):
+    """Nearer to f32 on the same weights than llama.cpp is."""
+    arguments = [*MODELS[name][0], f"weight_type={Q8_0}"]
+    model = write_model(tmp_path / "model.gguf", arguments)
+    exact = exact_logits(model, random_ids, tmp_path)
+    ours = our_logits(model, random_ids, tmp_path, PROMPT)
+    peer.ask(random_ids, "logits", PROMPT - 1, tmp_path / "theirs",
+             model=model)
+    ours, theirs = [compare(exact, open_logits(file, VOCABULARY)).kl
+                    for file in (ours, tmp_path / "theirs")]
+    print(f"KL to f32: ours {ours:.1e}, llama.cpp's {theirs:.1e}")
+    assert ours < theirs
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -81,8 +81,12 @@ class Writer {
     }
   }
 
+  int RopeDims() const {
+    return options_.rope_dims > 0 ? options_.rope_dims : options_.head_dim;
+  }
+
   void SetRope() {
-    SetInt("rope.dimension_count", options_.head_dim);
+    SetInt("rope.dimension_count", RopeDims());
     SetFloat("rope.freq_base", 10000.0f);
     if (options_.rope_scaling.empty()) return;
     gguf_set_val_str(gguf_, Key("rope.scaling.type").c_str(),
@@ -134,6 +138,10 @@ class Writer {
     if (!o.rope_freq_factors.empty()) {
       Add("rope_freqs.weight", GGML_TYPE_F32, 1, o.rope_freq_factors);
     }
+    if (o.rope_factor_pair) {
+      AddVector("rope_factors_short.weight", RopeDims() / 2, 1.2f);
+      AddVector("rope_factors_long.weight", RopeDims() / 2, 4.0f);
+    }
     if (!o.extra_tensor.empty()) AddVector(o.extra_tensor, 8, 0.0f);
   }
 
@@ -144,9 +152,14 @@ class Writer {
     const int kv_rows = o.kv_heads * o.head_dim;
     AddVector(block + "attn_norm.weight", o.embedding, 1.0f);
     const bool qkv_biases = o.biases || Is("qwen2");
-    AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
-    AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
-    AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
+    if (Is("phi3")) {
+      AddMatrix(block + "attn_qkv", q_rows + 2 * kv_rows, o.embedding,
+                qkv_biases);
+    } else {
+      AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
+      AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
+      AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
+    }
     if (Is("gemma3")) {
       AddVector(block + "post_attention_norm.weight", o.embedding, 1.0f);
       AddVector(block + "post_ffw_norm.weight", o.embedding, 1.0f);
@@ -157,8 +170,12 @@ class Writer {
     }
     AddMatrix(block + "attn_output", o.embedding, q_rows, o.biases);
     AddVector(block + "ffn_norm.weight", o.embedding, o.ffn_norm);
-    AddMatrix(block + "ffn_gate", o.feed_forward, o.embedding, o.biases);
-    AddMatrix(block + "ffn_up", o.feed_forward, o.embedding, o.biases);
+    if (Is("phi3")) {  // the gate's rows, then those of `up`
+      AddMatrix(block + "ffn_up", 2 * o.feed_forward, o.embedding, o.biases);
+    } else {
+      AddMatrix(block + "ffn_gate", o.feed_forward, o.embedding, o.biases);
+      AddMatrix(block + "ffn_up", o.feed_forward, o.embedding, o.biases);
+    }
     AddMatrix(block + "ffn_down", o.embedding, o.feed_forward, o.biases);
   }
 

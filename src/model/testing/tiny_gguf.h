@@ -36,8 +36,11 @@ struct TinyGgufOptions {
   std::string rope_scaling;       // empty: no key; else none, linear, yarn
   float rope_factor = 1.0f;       // written with rope_scaling
   int rope_original_context = 0;  // written if > 0
-  // [head_dim / 2] of rope_freqs.weight; empty: no such tensor.
+  int rope_dims = 0;              // rotated channels; 0: head_dim
+  // [rope_dims / 2] of rope_freqs.weight; empty: no such tensor.
   std::vector<float> rope_freq_factors;
+  // phi3: random rope_factors_short.weight and rope_factors_long.weight.
+  bool rope_factor_pair = false;
 
   uint64_t seed = 1;
 

@@ -41,7 +41,12 @@ bool SetNumber(const std::string& name, const std::string& value,
       {"vocabulary", &o->vocabulary},
       {"context_length", &o->context_length},
       {"weight_type", &o->weight_type},
-      {"sliding_window", &o->sliding_window}};
+      {"sliding_window", &o->sliding_window},
+      {"rope_dims", &o->rope_dims}};
+  if (name == "rope_factor_pair") {
+    o->rope_factor_pair = value != "0";
+    return true;
+  }
   const auto found = numbers.find(name);
   if (found == numbers.end()) return false;
   *found->second = std::atoi(value.c_str());
