@@ -22,6 +22,7 @@ Command AddRunCommand(CLI::App& root);
 Command AddChatCommand(CLI::App& root);
 Command AddPlanCommand(CLI::App& root);
 Command AddBenchCommand(CLI::App& root);
+Command AddEvalCommand(CLI::App& root);
 // Hidden: one measurement of `bench`, in a process of its own.
 Command AddBenchRowCommand(CLI::App& root);
 

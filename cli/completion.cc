@@ -44,6 +44,12 @@ std::vector<std::string> Spellings(const CLI::Option& option) {
   return names;
 }
 
+// "a|b" as words of a list.
+std::string Alternatives(std::string type) {
+  std::replace(type.begin(), type.end(), '|', ' ');
+  return type;
+}
+
 // The bash statement that completes the option's value.
 std::string ValueStatement(const std::string& type,
                            const std::vector<std::string>& policies) {
@@ -52,8 +58,7 @@ std::string ValueStatement(const std::string& type,
   if (type == "SPEC") {
     words = fmt::format("{}", fmt::join(policies, " "));
   } else if (type.find('|') != type.npos) {
-    words = type;
-    std::replace(words.begin(), words.end(), '|', ' ');
+    words = Alternatives(type);
   } else {
     return ":";  // nothing to offer
   }
@@ -65,6 +70,7 @@ std::string ValueCases(const CLI::App& command,
   std::string text;
   for (const CLI::Option* option : command.get_options()) {
     if (option->get_items_expected_max() == 0) continue;  // takes no value
+    if (option->get_positional()) continue;               // see FlagWords
     std::vector<std::string> patterns;
     for (const std::string& name : Spellings(*option)) {
       patterns.push_back(command.get_name() + ":" + name);
@@ -75,9 +81,13 @@ std::string ValueCases(const CLI::App& command,
   return text;
 }
 
+// The flags, and before them what an argument without a flag may be.
 std::string FlagWords(const CLI::App& command) {
   std::vector<std::string> words;
   for (const CLI::Option* option : command.get_options()) {
+    if (option->get_positional()) {
+      words.insert(words.begin(), Alternatives(option->get_type_name()));
+    }
     for (const std::string& name : Spellings(*option)) words.push_back(name);
   }
   return fmt::format("{}", fmt::join(words, " "));

@@ -25,6 +25,11 @@ int WriteAll(int fd, std::string_view text) {
   return 0;
 }
 
+Status CannotWrite(const std::string& path, int error) {
+  return Status::Runtime(
+      fmt::format("cannot write {}: {}", path, strerror(error)));
+}
+
 }  // namespace
 
 int ExitCode(const Status& status) {
@@ -59,17 +64,22 @@ void LogLine(std::string_view message) {
 
 Result<OutputFile> OutputFile::Open(const std::string& path) {
   std::FILE* file = std::fopen(path.c_str(), "wbe");
-  if (file == nullptr) {
-    return Status::Runtime(
-        fmt::format("cannot write {}: {}", path, strerror(errno)));
-  }
+  if (file == nullptr) return CannotWrite(path, errno);
   return OutputFile(path, file);
 }
 
+Result<OutputFile> OutputFile::Continue(const std::string& path, size_t bytes) {
+  std::FILE* file = std::fopen(path.c_str(), "abe");
+  if (file == nullptr) return CannotWrite(path, errno);
+  OutputFile output(path, file);
+  if (ftruncate(fileno(file), static_cast<off_t>(bytes)) != 0) {
+    return CannotWrite(path, errno);
+  }
+  return output;
+}
+
 void OutputFile::Fail(int error) {
-  if (!status_.ok()) return;
-  status_ = Status::Runtime(
-      fmt::format("cannot write {}: {}", path_, strerror(error)));
+  if (status_.ok()) status_ = CannotWrite(path_, error);
 }
 
 bool OutputFile::Write(std::string_view bytes) {
@@ -84,6 +94,11 @@ bool OutputFile::WriteFloats(std::span<const float> values) {
   static_assert(std::endian::native == std::endian::little);
   return Write(
       {reinterpret_cast<const char*>(values.data()), values.size_bytes()});
+}
+
+bool OutputFile::Flush() {
+  if (status_.ok() && std::fflush(file_.get()) != 0) Fail(errno);
+  return status_.ok();
 }
 
 Status OutputFile::Close() {

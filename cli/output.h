@@ -32,10 +32,13 @@ class OutputFile {
  public:
   // Creates or empties `path`.
   static Result<OutputFile> Open(const std::string& path);
+  // Keeps the first `bytes` of `path`, and writes behind them.
+  static Result<OutputFile> Continue(const std::string& path, size_t bytes);
 
   // False once a write has failed; status() says why.
   bool Write(std::string_view bytes);
   bool WriteFloats(std::span<const float> values);  // f32 little-endian
+  bool Flush();
   const Status& status() const { return status_; }
 
   // Flushes, closes and returns the first error. Call it exactly once.

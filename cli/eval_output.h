@@ -1,0 +1,26 @@
+// What `eval` prints: the document and the table.
+
+#ifndef PYRAMIDKV_CLI_EVAL_OUTPUT_H_
+#define PYRAMIDKV_CLI_EVAL_OUTPUT_H_
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "cli/json_output.h"
+#include "pyramidkv/engine.h"
+#include "pyramidkv/eval.h"
+
+namespace pyramidkv::cli {
+
+std::string_view TaskName(const EvalOptions& options);
+
+// REQUIRES: rows is not empty; the first one is the full cache's.
+Json EvalJson(const Engine& engine, const EvalOptions& options,
+              std::span<const EvalRow> rows);
+std::string EvalTable(const Engine& engine, const EvalOptions& options,
+                      std::span<const EvalRow> rows);
+
+}  // namespace pyramidkv::cli
+
+#endif  // PYRAMIDKV_CLI_EVAL_OUTPUT_H_
