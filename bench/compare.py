@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-import passkey
 import prompts
 from peers import processes
+from tokenizer import Tokenizer
 
 PEER = "llama.cpp, f16 cache"
 SPECS = ("full", "pyramidkv,keep=0.3")
@@ -203,7 +203,7 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    tokenizer = passkey.Tokenizer(args.model)
+    tokenizer = Tokenizer(args.model)
     prompts_by_length = {n: prompt_ids(tokenizer, n) for n in args.lengths}
 
     def report(line):

@@ -9,18 +9,9 @@ import time
 import pytest
 
 from support import cli, gguf_patch
+from support.cli import assert_refused
 
 RUN_TIME, USAGE, MODEL, DOES_NOT_FIT = 1, 2, 4, 5
-
-
-def assert_refused(done, code, *named):
-    """One line on standard error that names what was wrong."""
-    assert done.returncode == code, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("pyramidkv: ")
-    for text in named:
-        assert text in lines[0]
 
 
 def run_model(path):

@@ -43,6 +43,16 @@ def call_json(*args, **options):
     return json.loads(done.stdout)
 
 
+def assert_refused(done, code, *named):
+    """One line on standard error that names what was wrong."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("pyramidkv: ")
+    for text in named:
+        assert text in lines[0]
+
+
 def write_ids(path, ids):
     """A file of token ids for --prompt-tokens and --force-tokens."""
     path.write_text(json.dumps([int(i) for i in ids]))
