@@ -34,11 +34,9 @@ Compressor::Compressor(const CacheSpec& spec, const Model& model,
       windows_(std::move(windows)),
       reserve_tokens_(reserve_tokens),
       retained_(layers_) {
-  const bool all_windowed =
-      std::find(windows_.begin(), windows_.end(), 0) == windows_.end();
   int rank = 0;
   for (int window : windows_) {
-    compressed_.push_back(window == 0 || all_windowed ? rank++ : -1);
+    compressed_.push_back(window == widest() ? rank++ : -1);
   }
   Reset();
 }
@@ -60,12 +58,26 @@ Compressor::~Compressor() = default;
 Compressor::Compressor(Compressor&&) noexcept = default;
 
 Status Compressor::Open() {
+  if (widest() > 0 && (needs().all_rows || needs().repetition)) {
+    return Status::Usage(fmt::format(
+        "cache spec: {} takes every query to see every entry, and all layers "
+        "have a sliding window of {}; allowed: policies that look at the last "
+        "queries or at keys (snapkv, keydiff)",
+        spec_.policy, widest()));
+  }
   if (spec_.heads != HeadSplit::kProfile) return {};
   profile_ = std::make_unique<Profile>();
   PKV_ASSIGN_OR_RETURN(
       profile_->heads,
       LoadHeadProfile(spec_.profile, compressible_layers(), kv_heads_));
   return {};
+}
+
+int Compressor::widest() const {
+  const auto none = std::find(windows_.begin(), windows_.end(), 0);
+  return none != windows_.end()
+             ? 0
+             : *std::max_element(windows_.begin(), windows_.end());
 }
 
 int Compressor::compressible_layers() const {
@@ -107,12 +119,7 @@ BudgetRequest Compressor::Request(int tokens) const {
   BudgetRequest request;
   request.layers = compressible_layers();
   request.kv_heads = kv_heads_;
-  request.tokens = tokens;
-  for (int l = 0; l < layers_; ++l) {
-    if (compressed_[l] >= 0) {
-      request.tokens = windows_[l] > 0 ? std::min(tokens, windows_[l]) : tokens;
-    }
-  }
+  request.tokens = widest() > 0 ? std::min(tokens, widest()) : tokens;
   request.page_bytes = static_cast<int64_t>(
       PageFormat{head_dim_, spec_.type_k, spec_.type_v}.page_bytes());
   request.reserve_tokens =

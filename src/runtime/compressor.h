@@ -33,16 +33,16 @@ namespace pyramidkv {
 
 class Compressor {
  public:
-  // windows [layers]: tokens that a layer sees, 0: all. Layers with a window
-  // are rings and not compressed, unless every layer has one.
+  // windows [layers]: tokens that a layer sees, 0: all. Those that see most are
+  // compressed; layers with a narrower window are rings.
   // reserve_tokens: entries to leave room for under `memory`; < 0: unbounded.
   Compressor(const CacheSpec& spec, const Model& model,
              std::vector<int> windows, int reserve_tokens);
   ~Compressor();
   Compressor(Compressor&&) noexcept;
 
-  // Reads what the spec names (a profile). Before anything else.
-  // Errors: kUsage, kModel.
+  // Reads what the spec names (a profile), and checks that the model suits it.
+  // Before anything else. Errors: kUsage.
   Status Open();
 
   // Forgets the context.
@@ -94,6 +94,7 @@ class Compressor {
  private:
   struct Profile;
   int compressible_layers() const;
+  int widest() const;  // window of the layers that are compressed; 0: none
   BudgetRequest Request(int tokens) const;
   Status ResolveProfile();
   Status ResolveDecode(int tokens);

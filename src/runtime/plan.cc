@@ -57,10 +57,10 @@ class Planner {
     page_bytes_ =
         PageFormat{dims.head_dim, spec.type_k, spec.type_v}.page_bytes();
     ring_entries_ = Within(dims.sliding_window);
-    const bool all = dims.window_layers.empty();
-    entries_ = Within(spec.sliding_window > 0 ? spec.sliding_window
-                      : all                   ? dims.sliding_window
-                                              : 0);
+    const int own = dims.window_layers.empty() ? dims.sliding_window : 0;
+    entries_ = Within(spec.sliding_window == 0 ? own
+                      : own == 0               ? spec.sliding_window
+                                 : std::min(own, spec.sliding_window));
   }
 
   Result<CachePlan> Plan() const;
@@ -70,8 +70,10 @@ class Planner {
     return window > 0 ? std::min(dims_.tokens, window) : dims_.tokens;
   }
   bool IsRing(int layer) const {
-    return dims_.sliding_window > 0 && !dims_.window_layers.empty() &&
-           dims_.window_layers[layer];
+    const bool narrower = spec_.sliding_window == 0 ||
+                          spec_.sliding_window > dims_.sliding_window;
+    return dims_.sliding_window > 0 && narrower &&
+           !dims_.window_layers.empty() && dims_.window_layers[layer];
   }
   // A ring holds consecutive positions: none are stored.
   int64_t RingBytes() const {

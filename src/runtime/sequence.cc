@@ -9,11 +9,12 @@
 namespace pyramidkv {
 namespace {
 
-// The spec's window for all layers, or each layer's own; 0: none.
+// A layer's own window, the spec's, or the narrower one; 0: none.
 std::vector<int> LayerWindows(const CacheSpec& spec, const HyperParams& p) {
   std::vector<int> windows(p.layers, spec.sliding_window);
-  for (int l = 0; l < p.layers && spec.sliding_window == 0; ++l) {
-    windows[l] = p.window(l);
+  for (int l = 0; l < p.layers; ++l) {
+    const int own = p.window(l);
+    if (own > 0) windows[l] = windows[l] > 0 ? std::min(windows[l], own) : own;
   }
   return windows;
 }
