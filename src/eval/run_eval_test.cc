@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,7 @@ TEST_F(RunEvalTest, EveryTrialHasEveryCacheOnceAndTheFullOneFirst) {
 // may change it.
 TEST_F(RunEvalTest, AnswersAreThoseOfASessionOfItsOwn) {
   const TextGenerator generator(CounterOf(*engine_));
+  std::set<std::string> different;
   for (const EvalPlacement placement :
        {EvalPlacement::kAgnostic, EvalPlacement::kAware,
         EvalPlacement::kWhole}) {
@@ -90,8 +92,10 @@ TEST_F(RunEvalTest, AnswersAreThoseOfASessionOfItsOwn) {
       text.erase(0, text.find_first_not_of(' '));
       EXPECT_EQ(text, trial.answer) << trial.spec;
       EXPECT_EQ(static_cast<int>(ids.size()), trial.scored_tokens);
+      different.insert(text);
     }
   }
+  EXPECT_GE(different.size(), 4u) << "too few to tell caches apart";
 }
 
 TEST_F(RunEvalTest, KeepOneAnswersAsTheFullCacheDoes) {

@@ -18,6 +18,7 @@ inline std::unique_ptr<Engine> TinyEvalEngine() {
   TinyGgufOptions options;
   options.layers = 3;
   options.context_length = 1024;
+  options.tied_output = false;  // or it repeats its last token
   return TinyEngine(options, 2, Compute::kF32);
 }
 
