@@ -119,10 +119,12 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
           "a shared prefill needs sessions that have read nothing yet");
     }
     // The prompt's own attention is shared, so its window must be one.
-    if (session->sequence()->windows !=
-        static_cast<SessionImpl*>(sessions[0])->sequence()->windows) {
+    const auto* first = static_cast<SessionImpl*>(sessions[0]);
+    if (session->WindowsWithin(tokens.size()) !=
+        first->WindowsWithin(tokens.size())) {
       return Status::Usage(
-          "a shared prefill needs one sliding_window for all caches");
+          "a shared prefill longer than a sliding window needs the same one "
+          "for all caches");
     }
     const CacheSpec& spec = session->sequence()->compressor.spec();
     const bool streams = spec.prefill == PrefillKind::kStreaming;

@@ -51,6 +51,14 @@ Status SessionImpl::CheckTokens(std::span<const int> tokens) const {
   return {};
 }
 
+std::vector<int> SessionImpl::WindowsWithin(size_t tokens) const {
+  std::vector<int> windows = sequence_.windows;
+  for (int& w : windows) {
+    if (w >= static_cast<int>(tokens)) w = 0;
+  }
+  return windows;
+}
+
 Status SessionImpl::Read(std::span<const int> tokens,
                          const Progress& progress) {
   PKV_RETURN_IF_ERROR(CheckTokens(tokens));

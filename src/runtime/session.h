@@ -43,6 +43,9 @@ class SessionImpl final : public Session {
 
   Sequence* sequence() { return &sequence_; }
 
+  // [layers] tokens that a layer sees of a prompt; 0: all of it.
+  std::vector<int> WindowsWithin(size_t tokens) const;
+
   // The checks of Read: ids, context size, earlier failure.
   Status CheckTokens(std::span<const int> tokens) const;
 
