@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,29 @@ TEST(RegistryTest, EveryRowIsALegalSpec) {
     ASSERT_TRUE(spec.ok()) << spec.status().message();
     EXPECT_EQ(*spec, want) << text;
     EXPECT_EQ(FormatCacheSpec(want), text);
+  }
+}
+
+// A preset that nobody can read about does not exist.
+TEST(RegistryTest, EveryRowIsInTheDocuments) {
+  for (const char* name : {"policies.md", "cache-spec.md"}) {
+    std::ifstream file(std::string(PYRAMIDKV_SOURCE_DIR "/docs/") + name);
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    ASSERT_FALSE(text.empty()) << name;
+    for (const Preset& p : Presets()) {
+      if (p.name == "full" && name[0] == 'p') continue;  // keeps everything
+      EXPECT_NE(text.find("`" + std::string(p.name) + "`"), text.npos)
+          << p.name << " in docs/" << name;
+    }
+  }
+}
+
+TEST(RegistryTest, ExamplesAreLegal) {
+  const auto specs = ExampleSpecs("heads.json");
+  EXPECT_GT(specs.size(), 2 * Presets().size());
+  for (const std::string& text : specs) {
+    const Result<CacheSpec> spec = ParseCacheSpec(text);
+    EXPECT_TRUE(spec.ok()) << spec.status().message();
   }
 }
 

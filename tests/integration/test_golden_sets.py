@@ -13,7 +13,14 @@ SPECS = {
     "SnapKV_w64": "snapkv,keep=0.5,window=64",
     "PyramidKV_w32": "pyramidkv,mode=kvpress,keep=0.5,window=32",
     "PyramidKV_w64": "pyramidkv,mode=kvpress,keep=0.5,window=64",
+    "StreamingLLM": "streaming-llm,keep=0.5",
+    "Knorm": "knorm,keep=0.5",
+    "TOVA": "tova,keep=0.5",
+    "ObservedAttention": "h2o,keep=0.5,variant=observed,recent=0",
 }
+# Last entries that are kept whatever their score.
+PROTECTED = {"SnapKV_w32": 32, "SnapKV_w64": 64, "PyramidKV_w32": 32,
+             "PyramidKV_w64": 64, "TOVA": 1}
 
 
 @pytest.fixture(scope="session")
@@ -44,22 +51,29 @@ def kept_mask(spec, compute, ids_file, trace):
 def near_ties(golden, name, layer, head, wanted):
     """[tokens] entries whose score is within 0.1 % of the head's threshold.
 
-    Both schedules rank by the same scores. They are stored for window 32; for
-    64 there is only the gap at the threshold, so there everything or nothing
-    of a head is a near tie, by the scale of its scores for window 32.
+    PyramidKV ranks by SnapKV's scores. For window 64 there is only the gap at
+    the threshold, so there everything or nothing of a head is a near tie, by
+    the scale of its scores for window 32. StreamingLLM has no scores.
     """
-    window = int(name[-2:])
-    scores = golden["SnapKV_w32_score"][layer, head]
-    past = wanted[:TOKENS - window]
+    none = np.zeros(TOKENS, bool)
+    if name == "StreamingLLM":
+        return none
+    stored = name if name in ("Knorm", "TOVA", "ObservedAttention") else (
+        "SnapKV_w32")
+    scores = golden[f"{stored}_score"][layer]
+    if scores.ndim == 2:
+        scores = scores[head]
+    ranked = TOKENS - PROTECTED.get(name, 0)
+    past = wanted[:ranked]
     if not past.any() or past.all():
-        return np.zeros(TOKENS, bool)
-    if window != 32:
-        threshold = np.sort(scores[:TOKENS - window])[-past.sum()]
+        return none
+    if name.endswith("_w64"):
+        threshold = np.sort(scores[:ranked])[-past.sum()]
         near = golden[f"{name}_gap"][layer, head] <= 1e-3 * threshold
         return np.full(TOKENS, near)
-    threshold = scores[:TOKENS - window][past].min()
-    near = np.abs(scores - threshold) <= 1e-3 * threshold
-    near[TOKENS - window:] = False
+    threshold = scores[:ranked][past].min()
+    near = np.abs(scores - threshold) <= 1e-3 * abs(threshold)
+    near[ranked:] = False
     return near
 
 
