@@ -420,8 +420,7 @@ std::span<float> KvCache::Scores(int layer, int h) {
   return head(layer, h).scores;
 }
 
-Status KvCache::Renumber(int layer, int h, int first,
-                         const RopeRotation& rope) {
+Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
   Head& head = this->head(layer, h);
   const PageFormat& format = shape_.format;
   for (std::byte*& page : head.pages) {
@@ -432,19 +431,19 @@ Status KvCache::Renumber(int layer, int h, int first,
     pool_->Release(page);
     page = copy;
   }
-  std::vector<float> table(2 * rope.pairs), k(format.head_dim),
+  std::vector<float> table(2 * rope.pairs()), k(format.head_dim),
       v(format.head_dim);
   int table_for = 0;  // nothing is rotated by 0
   for (int i = 0; i < head.length; ++i) {
     const int delta = first + i - head.rotated_for(i);
     if (delta == 0) continue;
     if (delta != table_for) {
-      RopeTable(rope.inv_freq, rope.pairs, delta, 1.0f, table.data());
+      RopeTable(rope.inv_freq.data(), rope.pairs(), delta, 1.0f, table.data());
       table_for = delta;
     }
     std::byte* const page = head.pages[i / kPageEntries];
     LoadEntry(format, page, i % kPageEntries, k.data(), v.data());
-    ApplyRope(table.data(), rope.pairs, rope.neox, 1, format.head_dim,
+    ApplyRope(table.data(), rope.pairs(), rope.neox, 1, format.head_dim,
               k.data());
     StoreEntry(format, page, i % kPageEntries, k.data(), v.data());
   }

@@ -123,7 +123,7 @@ class KvCache {
   // Source: StreamingLLM (arXiv 2309.17453), section 3.2: positions within the
   // cache. Departure: done now and then, not for every token.
   // Errors: kRuntime if there is no memory for pages that a fork shares.
-  Status Renumber(int layer, int head, int first, const RopeRotation& rope);
+  Status Renumber(int layer, int head, int first, const Rotation& rope);
   // Entries appended from now on are rotated for position - shift.
   void set_rope_shift(int shift) { rope_shift_ = shift; }
 

@@ -256,7 +256,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
   // All heads, as a sequence does it; their ends meet.
   void Renumber(Sequence& s) {
     const float inv_freq[] = {1.0f, 0.125f};
-    const RopeRotation rope = {inv_freq, 2, Random(2) == 0};
+    const Rotation rope = {inv_freq, Random(2) == 0};
     size_t longest = 0;
     for (const ModelHead& m : s.model.heads) {
       longest = std::max(longest, m.entries.size());

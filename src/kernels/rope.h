@@ -4,14 +4,19 @@
 #define PYRAMIDKV_KERNELS_ROPE_H_
 
 #include <cstddef>
+#include <span>
 
 namespace pyramidkv {
 
-// How a model rotates keys, without YaRN's factor on the magnitude.
-struct RopeRotation {
-  const float* inv_freq = nullptr;  // [pairs] radians per position
-  int pairs = 0;
-  bool neox = false;
+// How a model rotates: the first 2 * pairs() channels of a head, the rest pass
+// through.
+struct Rotation {
+  std::span<const float> inv_freq;  // [pairs] radians per position
+  bool neox = false;  // pairs are (i, i + pairs), else (2i, 2i + 1)
+  // YaRN's factor on cos and sin: in a key once, however often it is turned.
+  float magnitude = 1;
+
+  int pairs() const { return static_cast<int>(inv_freq.size()); }
 };
 
 // cos and sin of one position: table [2, pairs] = cosines, then sines, each

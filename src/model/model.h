@@ -26,8 +26,8 @@ struct Rope {
   std::vector<float> inv_freq;  // [dims / 2] radians per position
   float magnitude = 1.0f;       // factor on cos and sin (YaRN)
 
-  RopeRotation rotation() const {
-    return {inv_freq.data(), dims / 2, layout == Layout::kNeox};
+  Rotation rotation() const {
+    return {inv_freq, layout == Layout::kNeox, magnitude};
   }
 };
 

@@ -17,19 +17,12 @@
 #include <span>
 #include <vector>
 
+#include "kernels/rope.h"
 #include "policy/query_statistics.h"
 
 namespace pyramidkv {
 
 inline constexpr int kFuturePositions = 512;
-
-// How a model rotates (kernels/rope.h): 2 * inv_freq.size() channels of a
-// head, the rest pass through.
-struct Rotation {
-  std::span<const float> inv_freq;  // [pairs] radians per position
-  bool neox = false;    // pairs are (i, i + pairs), else (2i, 2i + 1)
-  float magnitude = 1;  // factor on cos and sin
-};
 
 // The mean of the rotations at positions first ... first + count - 1; shrinks
 // the fast pairs towards zero.

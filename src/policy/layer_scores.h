@@ -71,7 +71,7 @@ struct LayerView {
   const float* lse = nullptr;
   std::span<const ObserverRows> repetition;
   const QueryStatistics* statistics = nullptr;
-  RopeRotation rope;
+  Rotation rope;
   float rope_magnitude = 1;          // YaRN's factor on cos and sin
   bool bf16 = false;                 // q and k were multiplied in bf16 (lse)
   const WeightMatrix* wo = nullptr;  // [embedding, kv_heads * group * head_dim]

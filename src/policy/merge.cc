@@ -212,14 +212,13 @@ class AngleTable {
   Rows low_, high_;
 };
 
-void Turn(const KeyRotation& r, std::span<const int32_t> positions, double sign,
-          float* k) {
-  const int pairs = static_cast<int>(r.inv_freq.size());
+void Turn(const Rotation& r, int head_dim, std::span<const int32_t> positions,
+          double sign, float* k) {
   AngleTable angles(r.inv_freq, sign);
-  std::vector<float> table(size_t(2) * pairs);
+  std::vector<float> table(size_t(2) * r.pairs());
   for (size_t i = 0; i < positions.size(); ++i) {
     angles.Fill(positions[i], table.data());
-    ApplyRope(table.data(), pairs, r.neox, 1, r.head_dim, k + i * r.head_dim);
+    ApplyRope(table.data(), r.pairs(), r.neox, 1, head_dim, k + i * head_dim);
   }
 }
 
@@ -230,14 +229,14 @@ MergedEntries MergeEvicted(const MergeArgs& args, ThreadPool* pool) {
   return Merger(args).Run(pool);
 }
 
-void UnrotateKeys(const KeyRotation& rotation,
+void UnrotateKeys(const Rotation& rotation, int head_dim,
                   std::span<const int32_t> positions, float* k) {
-  Turn(rotation, positions, -1, k);
+  Turn(rotation, head_dim, positions, -1, k);
 }
 
-void RotateKeys(const KeyRotation& rotation, std::span<const int32_t> positions,
-                float* k) {
-  Turn(rotation, positions, 1, k);
+void RotateKeys(const Rotation& rotation, int head_dim,
+                std::span<const int32_t> positions, float* k) {
+  Turn(rotation, head_dim, positions, 1, k);
 }
 
 }  // namespace pyramidkv

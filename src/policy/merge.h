@@ -48,6 +48,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/rope.h"
 #include "policy/spec.h"
 
 namespace pyramidkv {
@@ -86,21 +87,13 @@ struct MergedEntries {
 // `clusters`. pool may be null (kernels/kmeans.h).
 MergedEntries MergeEvicted(const MergeArgs& args, ThreadPool* pool);
 
-// How a model turns its keys: channel pairs (2i, 2i + 1), or (i, i + pairs)
-// if neox; channels from 2 * pairs on are not turned.
-struct KeyRotation {
-  std::span<const float> inv_freq;  // [pairs]
-  bool neox = false;
-  int head_dim = 0;
-};
-
 // Turns key i of k [n, head_dim] in place by -positions[i], or by
 // +positions[i]. Neither scales: a magnitude of the model (YaRN) that is in a
 // key stays in it once. REQUIRES: positions >= 0.
-void UnrotateKeys(const KeyRotation& rotation,
+void UnrotateKeys(const Rotation& rotation, int head_dim,
                   std::span<const int32_t> positions, float* k);
-void RotateKeys(const KeyRotation& rotation, std::span<const int32_t> positions,
-                float* k);
+void RotateKeys(const Rotation& rotation, int head_dim,
+                std::span<const int32_t> positions, float* k);
 
 }  // namespace pyramidkv
 

@@ -458,9 +458,9 @@ TEST(RotateKeysTest, EqualsTheRotationOfTheModel) {
         ApplyRope(table.data(), pairs, neox, 1, 16, want.data() + i * 16);
       }
       std::vector<float> got = e.k;
-      RotateKeys({inv_freq, neox, 16}, positions, got.data());
+      RotateKeys({inv_freq, neox}, 16, positions, got.data());
       EXPECT_LT(LargestDifference(got, want), 1e-6);
-      UnrotateKeys({inv_freq, neox, 16}, positions, got.data());
+      UnrotateKeys({inv_freq, neox}, 16, positions, got.data());
       EXPECT_LT(LargestDifference(got, e.k), 2e-6);
     }
   }
@@ -473,7 +473,7 @@ TEST(RotateKeysTest, Golden) {
                                    4.094959f,  -3.144039f, 1.919605f,
                                    -0.339143f, 4.039197f};
   const std::vector<int32_t> positions = {5, 2};
-  RotateKeys({inv_freq, true, 4}, positions, k.data());
+  RotateKeys({inv_freq, true}, 4, positions, k.data());
   EXPECT_LT(LargestDifference(k, want), 1e-6);
 }
 
@@ -487,9 +487,9 @@ TEST(RotateKeysTest, MagnitudeIsNotAppliedAgain) {
   ApplyRope(table.data(), 4, false, 1, 8, k.data());
   const auto rotated = k;
   const std::vector<int32_t> positions = {500};
-  UnrotateKeys({inv_freq, false, 8}, positions, k.data());
+  UnrotateKeys({inv_freq, false}, 8, positions, k.data());
   EXPECT_LT(LargestDifference(k, want), 2e-6);
-  RotateKeys({inv_freq, false, 8}, positions, k.data());
+  RotateKeys({inv_freq, false}, 8, positions, k.data());
   EXPECT_LT(LargestDifference(k, rotated), 2e-6);
 }
 
@@ -497,16 +497,16 @@ TEST(RotateKeysTest, MagnitudeIsNotAppliedAgain) {
 // into that key at full length; as the cache holds them they would not.
 TEST(RotateKeysTest, MergedKeysKeepTheirLength) {
   const auto inv_freq = Frequencies(6, 1e4);
-  const KeyRotation rotation{inv_freq, false, 12};
+  const Rotation rotation{inv_freq, false};
   Entries e = Copies(5, 12, 14);
   e.position = {3, 40, 500, 777, 1200};
   const std::vector<float> key(e.k.begin(), e.k.begin() + 12);
-  RotateKeys(rotation, e.position, e.k.data());
+  RotateKeys(rotation, 12, e.position, e.k.data());
   const auto length = [](const std::vector<float>& x) {
     return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
   };
   EXPECT_LT(length(Merge(e, 1, MergeRule::kMean).k), 0.9 * length(key));
-  UnrotateKeys(rotation, e.position, e.k.data());
+  UnrotateKeys(rotation, 12, e.position, e.k.data());
   const MergedEntries out = Merge(e, 1, MergeRule::kMean);
   ASSERT_EQ(out.size(), 1);
   EXPECT_LT(LargestDifference(out.k, key), 2e-6);

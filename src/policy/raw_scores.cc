@@ -228,11 +228,7 @@ HeadScores KeyScores(const CacheSpec& spec, const LayerView& view,
 HeadScores Expected(const CacheSpec& spec, const LayerView& view,
                     ThreadPool* pool) {
   HeadScores scores = Zeros(view);
-  const Rotation rotation = {
-      {view.rope.inv_freq, static_cast<size_t>(view.rope.pairs)},
-      view.rope.neox,
-      view.rope_magnitude};
-  const MeanRotation mean(rotation, view.rope_position, kFuturePositions);
+  const MeanRotation mean(view.rope, view.rope_position, kFuturePositions);
   pool->ParallelFor(view.kv_heads, [&](int h, int) {
     ExpectedAttentionArgs args;
     args.statistics = view.statistics;

@@ -25,7 +25,7 @@ struct BudgetRequest {
   // Bytes per entry beside its page and position (scores, biases).
   int64_t side_bytes = 0;
   // In place of the spec's own budget; more than there is means everything.
-  std::optional<int64_t> total;
+  std::optional<int64_t> total = std::nullopt;
 };
 
 struct Budgets {

@@ -53,12 +53,12 @@ void Compressor::AddStatistics(int layer, int position, const float* q,
   const HyperParams& p = model_->params();
   const size_t width = size_t(p.heads) * p.head_dim;
   std::vector<float> plain(q, q + rows * width);
-  const RopeRotation rope = p.rope_of(layer).rotation();
-  std::vector<float> table(2 * rope.pairs);
+  const Rotation rope = p.rope_of(layer).rotation();
+  std::vector<float> table(2 * rope.pairs());
   for (int r = 0; r < rows; ++r) {
-    RopeTable(rope.inv_freq, rope.pairs, -(position + r - rope_shift_), 1.0f,
-              table.data());
-    ApplyRope(table.data(), rope.pairs, rope.neox, p.heads, p.head_dim,
+    RopeTable(rope.inv_freq.data(), rope.pairs(), -(position + r - rope_shift_),
+              1.0f, table.data());
+    ApplyRope(table.data(), rope.pairs(), rope.neox, p.heads, p.head_dim,
               plain.data() + r * width);
   }
   statistics_[layer].Add(plain, rows, pool);

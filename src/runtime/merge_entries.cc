@@ -77,11 +77,7 @@ MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
                        int head, const HeadView& view,
                        std::span<const int> kept) {
   Leaving leaving = Collect(request, e, head, view, kept);
-  const KeyRotation rotation = {
-      {request.rope.inv_freq, static_cast<size_t>(request.rope.pairs)},
-      request.rope.neox,
-      request.head_dim};
-  UnrotateKeys(rotation, leaving.rope, leaving.k.data());
+  UnrotateKeys(request.rope, request.head_dim, leaving.rope, leaving.k.data());
   MergedRows merged;
   const int n = static_cast<int>(leaving.index.size());
   const int stretches =
@@ -115,7 +111,7 @@ MergedRows MergeUnkept(const MergeRequest& request, const LayerEntries& e,
       rope.push_back(entry.rope);
       merged.entries.push_back(entry);
     }
-    RotateKeys(rotation, rope, rows.k.data());
+    RotateKeys(request.rope, request.head_dim, rope, rows.k.data());
   }
   return merged;
 }

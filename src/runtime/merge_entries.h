@@ -16,7 +16,7 @@ namespace pyramidkv {
 
 struct MergeRequest {
   MergeRule rule = MergeRule::kMean;
-  RopeRotation rope;
+  Rotation rope;
   int rope_shift = 0;  // fresh entries are rotated for position - rope_shift
   int clusters = 0;
   int from = 0;  // entries before it are gone, not merged

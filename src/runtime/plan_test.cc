@@ -94,7 +94,7 @@ TEST(PlanCacheTest, AWindowInEveryLayerBoundsTheBudgets) {
   EXPECT_EQ(plan.bytes_full, Plan("full,sliding_window=4096", dims).bytes);
   dims.sliding_window = 500;  // the model's
   EXPECT_EQ(Plan("snapkv,keep=0.5", dims).layers[0].budget, 250);
-  EXPECT_EQ(Plan("mistral", dims).layers[0].budget, 4096);
+  EXPECT_EQ(Plan("mistral", dims).layers[0].budget, 500);  // the narrower
   EXPECT_EQ(Plan("mistral,sliding_window=0", dims).layers[0].budget, 500);
   EXPECT_EQ(Plan("full", dims).bytes, 6LL * 8 * 64 * 64 * 4);
 }

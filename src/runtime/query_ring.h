@@ -46,12 +46,12 @@ class QueryRing {
   }
 
   // Turns a layer's queries by `delta` positions.
-  void Rotate(int layer, int delta, const RopeRotation& rope, int head_dim) {
+  void Rotate(int layer, int delta, const Rotation& rope, int head_dim) {
     if (layers_.empty()) return;
     std::vector<float>& kept = layers_[layer];
-    std::vector<float> table(2 * rope.pairs);
-    RopeTable(rope.inv_freq, rope.pairs, delta, 1.0f, table.data());
-    ApplyRope(table.data(), rope.pairs, rope.neox,
+    std::vector<float> table(2 * rope.pairs());
+    RopeTable(rope.inv_freq.data(), rope.pairs(), delta, 1.0f, table.data());
+    ApplyRope(table.data(), rope.pairs(), rope.neox,
               static_cast<int>(kept.size() / head_dim), head_dim, kept.data());
   }
 
