@@ -123,6 +123,14 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
   return needs;
 }
 
+int64_t SideBytesPerEntry(const CacheSpec& spec) {
+  if (!spec.compresses || spec.keep == 1.0) return 0;
+  const int sides = NeedsOf(spec).running +
+                    (spec.remainder == Remainder::kCluster) +
+                    (spec.positions == Positions::kRenumber);
+  return sides * int64_t{sizeof(float)};
+}
+
 LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
                        std::span<const int> budgets, ThreadPool* pool) {
   DCHECK(static_cast<int>(budgets.size()) == view.kv_heads);

@@ -8,6 +8,7 @@
 #ifndef PYRAMIDKV_POLICY_LAYER_SCORES_H_
 #define PYRAMIDKV_POLICY_LAYER_SCORES_H_
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct ScorerNeeds {
   bool running = false;
 };
 ScorerNeeds NeedsOf(const CacheSpec& spec);
+
+// Bytes that the cache keeps of an entry beside its page and its position: a
+// gathered score, the bias of merged entries, where a key is rotated for.
+int64_t SideBytesPerEntry(const CacheSpec& spec);
 
 // Query rows that look at the entries [from, to).
 struct ObserverRows {

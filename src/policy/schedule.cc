@@ -76,7 +76,7 @@ std::vector<int> ExactSchedule::Spread(int64_t total) const {
 }
 
 int64_t ExactSchedule::Bytes(int64_t total) const {
-  if (spec_.heads == HeadSplit::kGlobal) return MostGlobalBytes(total, r_);
+  if (spec_.heads != HeadSplit::kEqual) return MostSplitBytes(total, r_);
   return CacheBytes(Spread(total), r_);
 }
 

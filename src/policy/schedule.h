@@ -51,9 +51,10 @@ Result<Budgets> ResolveBudgets(const CacheSpec& spec, const BudgetRequest& r);
 // pages, and 4 bytes of position per entry for heads that lost any.
 int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r);
 
-// The same for heads=global, whose split is not known before the prompt is
-// read: the most that `total` entries over all heads can take.
-int64_t MostGlobalBytes(int64_t total, const BudgetRequest& r);
+// The same where the split over heads is not known before the prompt is read
+// (heads=adaptive, global, profile): the most that `total` entries over all
+// heads can take.
+int64_t MostSplitBytes(int64_t total, const BudgetRequest& r);
 
 // Entries that a head never loses: sinks + recent (or half), + 1 to choose.
 int LeastEntries(const CacheSpec& spec);

@@ -203,7 +203,7 @@ TEST(ScheduleLawTest, MemoryIsNeverExceededAndWellUsed) {
       least.keep = 1e-9;
       const auto floors = ResolveBudgets(least, t.r);
       ASSERT_TRUE(floors.ok());
-      EXPECT_GT(global ? MostGlobalBytes(floors->total, t.r)
+      EXPECT_GT(global ? MostSplitBytes(floors->total, t.r)
                        : CacheBytes(floors->entries, t.r),
                 memory);
       continue;
@@ -235,7 +235,7 @@ TEST(ScheduleLawTest, GlobalBoundHoldsForAnySplit) {
     }
     const int64_t total =
         std::accumulate(entries.begin(), entries.end(), int64_t{0});
-    EXPECT_LE(CacheBytes(entries, t.r), MostGlobalBytes(total, t.r));
+    EXPECT_LE(CacheBytes(entries, t.r), MostSplitBytes(total, t.r));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/kv_codec.h"
 #include "policy/apportion.h"
@@ -65,7 +66,12 @@ class PublishedPyramid {
   Result<double> MeanForMemory() const {
     int64_t least_bytes = 0;
     for (int mean = r_.tokens; mean >= least(); --mean) {
-      const int64_t bytes = CacheBytes(At(mean), r_);
+      const std::vector<int> entries = At(mean);
+      const int64_t total =
+          std::accumulate(entries.begin(), entries.end(), int64_t{0});
+      const int64_t bytes = spec_.heads != HeadSplit::kEqual
+                                ? MostSplitBytes(total, r_)
+                                : CacheBytes(entries, r_);
       if (bytes <= *spec_.memory) return static_cast<double>(mean);
       least_bytes = bytes;
     }
@@ -106,7 +112,7 @@ int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r) {
   return bytes;
 }
 
-int64_t MostGlobalBytes(int64_t total, const BudgetRequest& r) {
+int64_t MostSplitBytes(int64_t total, const BudgetRequest& r) {
   const int64_t heads = int64_t{r.layers} * r.kv_heads;
   const int64_t slots = total + heads * r.reserve_tokens;
   if (total == heads * r.tokens) {  // no head lost anything

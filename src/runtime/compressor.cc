@@ -125,10 +125,7 @@ BudgetRequest Compressor::Request(int tokens) const {
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.slack : std::max(reserve_tokens_, 0);
   request.other_bytes = RingBytes(request.page_bytes);
-  constexpr int kSideBytes = 4;
-  if (needs().running) request.side_bytes += kSideBytes;
-  if (spec_.remainder == Remainder::kCluster) request.side_bytes += kSideBytes;
-  if (spec_.positions == Positions::kRenumber) request.side_bytes += kSideBytes;
+  request.side_bytes = SideBytesPerEntry(spec_);
   return request;
 }
 

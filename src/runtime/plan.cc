@@ -7,6 +7,7 @@
 
 #include "kernels/kv_codec.h"
 #include "model/model.h"
+#include "policy/layer_scores.h"
 #include "policy/registry.h"
 #include "policy/schedule.h"
 #include "policy/spec.h"
@@ -99,6 +100,7 @@ BudgetRequest Planner::Request() const {
   r.kv_heads = dims_.kv_heads;
   r.tokens = entries_;
   r.page_bytes = page_bytes_;
+  r.side_bytes = SideBytesPerEntry(spec_);
   for (int l = 0; l < dims_.layers; ++l) {
     if (IsRing(l)) {
       r.other_bytes += RingBytes();
@@ -114,7 +116,7 @@ BudgetRequest Planner::Request() const {
 void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
   if (!spec_.compresses || spec_.heads != HeadSplit::kGlobal) return;
   const int64_t most =
-      MostGlobalBytes(budgets.total, Request()) * dims_.sequences;
+      MostSplitBytes(budgets.total, Request()) * dims_.sequences;
   plan->warnings.push_back(fmt::format(
       "heads=global splits the total by score: layers will differ, and the "
       "cache may take up to {} bytes",

@@ -75,7 +75,10 @@ TEST_F(SessionTest, KeepIsMetExactly) {
 
 TEST_F(SessionTest, MemoryIsNeverExceeded) {
   const auto prompt = RandomTokens(600, 320, 1);
-  for (const char* policy : {"snapkv", "pyramidkv", "snapkv-wide"}) {
+  for (const char* policy :
+       {"snapkv", "pyramidkv", "snapkv-wide", "h2o", "kvzip",
+        "snapkv,heads=adaptive", "snapkv,remainder=cluster",
+        "h2o,evict=prefill", "snapkv,evict=both"}) {
     for (int kib : {150, 100, 80}) {
       const int64_t limit = kib * 1024;
       auto session = MakeSession(
