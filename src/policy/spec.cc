@@ -158,6 +158,12 @@ Status CheckHeads(const CacheSpec& s) {
           "heads=profile keeps whole heads, or sinks and recent entries; "
           "allowed: select=recent and schedule=uniform");
     }
+    if (s.evict != Evict::kPrefill) {
+      return Status::Usage(fmt::format(
+          "evict={} does not go with heads=profile, whose whole heads keep "
+          "generated entries, too; allowed: evict=prefill",
+          FindSpecKey("evict")->get(s)));
+    }
     if (s.profile.empty()) {
       return Status::Usage(
           "heads=profile needs a profile of the model; allowed: profile=FILE "

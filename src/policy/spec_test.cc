@@ -208,6 +208,8 @@ const BadSpec kBadSpecs[] = {
     {"snapkv-wide,keep=0.5,remainder=cluster",
      {"remainder=cluster", "heads=global"}},
     {"duo-attention,keep=0.5", {"heads=profile needs", "profile=FILE"}},
+    {"duo-attention,keep=0.5,profile=a.json,evict=both",
+     {"evict=both", "heads=profile"}},
     {"snapkv,keep=0.5,heads=profile,profile=a.json",
      {"heads=profile", "select=recent"}},
     {"llama,heads=adaptive", {"heads=adaptive", "select=topk"}},

@@ -5,7 +5,6 @@
 
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
-#include "policy/head_profile.h"
 
 namespace pyramidkv {
 namespace {
@@ -19,10 +18,6 @@ bool IsFixedTotal(const CacheSpec& spec) {
 }
 
 }  // namespace
-
-struct Compressor::Profile {
-  HeadProfile heads;
-};
 
 Compressor::Compressor(const CacheSpec& spec, const Model& model,
                        std::vector<int> windows, int reserve_tokens)
@@ -54,9 +49,6 @@ void Compressor::Reset() {
   }
 }
 
-Compressor::~Compressor() = default;
-Compressor::Compressor(Compressor&&) noexcept = default;
-
 Status Compressor::Open() {
   if (widest() > 0 && (needs().all_rows || needs().repetition)) {
     return Status::Usage(fmt::format(
@@ -66,9 +58,8 @@ Status Compressor::Open() {
         spec_.policy, widest()));
   }
   if (spec_.heads != HeadSplit::kProfile) return {};
-  profile_ = std::make_unique<Profile>();
   PKV_ASSIGN_OR_RETURN(
-      profile_->heads,
+      profile_,
       LoadHeadProfile(spec_.profile, compressible_layers(), kv_heads_));
   return {};
 }
@@ -182,12 +173,11 @@ Status Compressor::ResolveDecode(int tokens) {
 
 // Whole heads in place of equal budgets, with the same total.
 Status Compressor::ResolveProfile() {
-  if (profile_ == nullptr) return {};
+  if (!profile_) return {};
   const BudgetRequest r = Request(tokens_);
-  PKV_ASSIGN_OR_RETURN(
-      budgets_.entries,
-      HeadProfileBudgets(profile_->heads, r.tokens, budgets_.total,
-                         {spec_.sinks, spec_.recent}));
+  PKV_ASSIGN_OR_RETURN(budgets_.entries,
+                       HeadProfileBudgets(*profile_, r.tokens, budgets_.total,
+                                          {spec_.sinks, spec_.recent}));
   return {};
 }
 

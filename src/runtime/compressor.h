@@ -21,6 +21,7 @@
 #include "cache/kv_cache.h"
 #include "model/model.h"
 #include "policy/global_split.h"
+#include "policy/head_profile.h"
 #include "policy/layer_scores.h"
 #include "policy/query_statistics.h"
 #include "policy/schedule.h"
@@ -38,8 +39,6 @@ class Compressor {
   // reserve_tokens: entries to leave room for under `memory`; < 0: unbounded.
   Compressor(const CacheSpec& spec, const Model& model,
              std::vector<int> windows, int reserve_tokens);
-  ~Compressor();
-  Compressor(Compressor&&) noexcept;
 
   // Reads what the spec names (a profile), and checks that the model suits it.
   // Before anything else. Errors: kUsage.
@@ -92,7 +91,6 @@ class Compressor {
   }
 
  private:
-  struct Profile;
   int compressible_layers() const;
   int widest() const;  // window of the layers that are compressed; 0: none
   BudgetRequest Request(int tokens) const;
@@ -139,7 +137,7 @@ class Compressor {
   Budgets budgets_;
   Budgets decode_budgets_;  // evict=decode, both
   std::unique_ptr<GlobalSplit> global_;
-  std::unique_ptr<Profile> profile_;
+  std::optional<HeadProfile> profile_;       // heads=profile
   std::vector<QueryStatistics> statistics_;  // [layers]
   QueryRing ring_;
   std::vector<std::optional<double>> retained_;  // [layers]
