@@ -103,7 +103,7 @@ struct CacheSpec {
   PrefillKind prefill = PrefillKind::kExact;
   Remainder remainder = Remainder::kDrop;
   double clusters = 0.25;  // below 1: share of a head's budget, else number
-  MergeRule merge = MergeRule::kAttention;
+  MergeRule merge = MergeRule::kCosine;  // docs/policies.md: the least harm
   Positions positions = Positions::kOriginal;
   std::string profile;  // file, heads=profile
 

@@ -43,7 +43,8 @@ TEST(StreamingPrefill, MemoryIsBounded) {
   for (const char* policy :
        {"snapkv", "pyramidkv", "snapkv-wide", "h2o", "streaming-llm", "tova",
         "knorm", "keydiff", "expected-attention", "chunkkv", "r-kv",
-        "far-attention", "snapkv,remainder=cluster", "snapkv,heads=adaptive"}) {
+        "far-attention", "snapkv,remainder=cluster,merge=attention",
+        "snapkv,heads=adaptive"}) {
     std::string kv(policy);
     kv.insert(std::min(kv.find(','), kv.size()),
               ",tokens=100,prefill=streaming");
