@@ -16,16 +16,37 @@ namespace {
 constexpr int kMassRows = 16;  // where the scorer itself needs no window
 constexpr float kRKvLambda = 0.1f;
 
-// All KV heads get the mean of their scores.
-void ShareScores(std::vector<std::vector<float>>* scores) {
-  const size_t heads = scores->size();
-  std::vector<float>& mean = scores->front();
-  for (size_t h = 1; h < heads; ++h) {
-    DCHECK((*scores)[h].size() == mean.size());
-    for (size_t i = 0; i < mean.size(); ++i) mean[i] += (*scores)[h][i];
+// All KV heads get the mean of their scores, position by position: heads may
+// hold an entry more than others, since an exact total need not be divisible.
+void ShareScores(const LayerView& view,
+                 std::vector<std::vector<float>>* scores) {
+  const auto position = [&](int h, size_t i) {
+    return view.positions != nullptr ? view.positions[h][i]
+                                     : static_cast<int>(i);
+  };
+  std::vector<int> all;
+  for (int h = 0; h < view.kv_heads; ++h) {
+    for (size_t i = 0; i < (*scores)[h].size(); ++i) {
+      all.push_back(position(h, i));
+    }
   }
-  for (float& x : mean) x /= static_cast<float>(heads);
-  for (size_t h = 1; h < heads; ++h) (*scores)[h] = mean;
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  std::vector<float> sum(all.size(), 0.0f), count(all.size(), 0.0f);
+  const auto for_each = [&](const auto& f) {
+    for (int h = 0; h < view.kv_heads; ++h) {
+      size_t at = 0;  // both ascend
+      for (size_t i = 0; i < (*scores)[h].size(); ++i) {
+        while (all[at] != position(h, i)) ++at;
+        f(at, &(*scores)[h][i]);
+      }
+    }
+  };
+  for_each([&](size_t at, const float* score) {
+    sum[at] += *score;
+    count[at] += 1;
+  });
+  for_each([&](size_t at, float* score) { *score = sum[at] / count[at]; });
 }
 
 std::span<const float> KeysOf(const LayerView& view, int h) {
@@ -139,7 +160,7 @@ LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
   if (NeedsOf(spec).running) out.gathered = out.score;
   if (spec.variant == SumVariant::kObserved)
     DivideByObservers(view, &out.score);
-  if (spec.one_set) ShareScores(&out.score);
+  if (spec.one_set) ShareScores(view, &out.score);
   pool->ParallelFor(view.kv_heads, [&](int h, int) {
     FinishHead(spec, view, h, budgets[h], &out.score[h]);
   });
