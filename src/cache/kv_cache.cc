@@ -22,6 +22,17 @@ size_t PositionCapacity(size_t entries) {
   return (entries + kPageEntries - 1) / kPageEntries * kPageEntries;
 }
 
+template <typename T>
+void Reserve(size_t entries, std::vector<T>* side) {
+  if (side->capacity() < entries) side->reserve(PositionCapacity(entries));
+}
+
+// Gives back what the entries do not need.
+template <typename T>
+void Trim(std::vector<T>* side) {
+  if (side->capacity() > PositionCapacity(side->size())) side->shrink_to_fit();
+}
+
 }  // namespace
 
 struct KvCache::Rows {
@@ -92,7 +103,7 @@ void KvCache::Head::AppendSides(int first, const Rows& rows, int rope_shift) {
     for (int i = 0; i < length; ++i) rope[i] = position(i);
   }
   ForSides([&](auto* side) {
-    if (side->capacity() < grown) side->reserve(PositionCapacity(grown));
+    Reserve(grown, side);
     side->resize(grown);
   });
   if (rope_shift != 0 && rope.empty()) rope.resize(grown);
@@ -114,9 +125,7 @@ void KvCache::Head::AppendPositions(int first, const Rows& rows) {
                            first + rows[0] == base + length &&
                            rows[n - 1] - rows[0] == n - 1;
   if (consecutive) return;
-  if (positions.capacity() < static_cast<size_t>(length) + n) {
-    positions.reserve(PositionCapacity(length + n));
-  }
+  Reserve(static_cast<size_t>(length) + n, &positions);
   if (positions.empty()) {
     positions.resize(length);
     std::iota(positions.begin(), positions.end(), base);
@@ -141,9 +150,7 @@ void KvCache::Head::TrimPositions() {
     base = positions.front();
     positions.clear();
   }
-  if (positions.capacity() > PositionCapacity(positions.size())) {
-    positions.shrink_to_fit();
-  }
+  Trim(&positions);
 }
 
 KvCache::KvCache(PagePool* pool, const KvShape& shape)
@@ -233,15 +240,23 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
   return {};
 }
 
+// A page that others share is replaced by a copy of our own.
+Status KvCache::MakeOwn(std::byte** page) {
+  if (pool_->Unique(*page)) return {};
+  const size_t page_bytes = shape_.format.page_bytes();
+  std::byte* const copy = pool_->Allocate(page_bytes);
+  if (copy == nullptr) return OutOfMemory();
+  std::memcpy(copy, *page, page_bytes);
+  pool_->Release(*page);
+  *page = copy;
+  return {};
+}
+
 // Pages of our own for the next `count` entries.
 Status KvCache::MakeRoom(Head& head, int count) {
   const size_t page_bytes = shape_.format.page_bytes();
-  if (head.length % kPageEntries != 0 && !pool_->Unique(head.pages.back())) {
-    std::byte* const copy = pool_->Allocate(page_bytes);
-    if (copy == nullptr) return OutOfMemory();
-    std::memcpy(copy, head.pages.back(), page_bytes);
-    pool_->Release(head.pages.back());
-    head.pages.back() = copy;
+  if (head.length % kPageEntries != 0) {
+    PKV_RETURN_IF_ERROR(MakeOwn(&head.pages.back()));
   }
   const size_t pages = PagesFor(head.length + count);
   while (head.pages.size() < pages) {
@@ -348,7 +363,7 @@ void KvCache::SetLength(Head& head, int length) {
   if (!head.positions.empty()) head.positions.resize(length);
   head.ForSides([&](auto* side) {
     side->resize(length);
-    if (side->capacity() > PositionCapacity(length)) side->shrink_to_fit();
+    Trim(side);
   });
   head.TrimPositions();
 }
@@ -366,10 +381,10 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
   built.evicted_before = old.evicted_before;
   built.Evicted(old.position(0), old.seen);
   const int total = static_cast<int>(kept.size() + merged.size());
-  built.positions.reserve(PositionCapacity(total));
-  built.bias.reserve(PositionCapacity(total));
-  if (!old.scores.empty()) built.scores.reserve(PositionCapacity(total));
-  if (!old.rope.empty()) built.rope.reserve(PositionCapacity(total));
+  Reserve(total, &built.positions);
+  Reserve(total, &built.bias);
+  if (!old.scores.empty()) Reserve(total, &built.scores);
+  if (!old.rope.empty()) Reserve(total, &built.rope);
   if (Status status = MakeRoom(built, total); !status.ok()) {
     for (std::byte* page : built.pages) pool_->Release(page);
     return status;
@@ -410,9 +425,7 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
 void KvCache::SetScores(int layer, int h, std::span<const float> scores) {
   Head& head = this->head(layer, h);
   DCHECK(static_cast<int>(scores.size()) == head.length);
-  if (head.scores.capacity() < scores.size()) {
-    head.scores.reserve(PositionCapacity(scores.size()));
-  }
+  Reserve(scores.size(), &head.scores);
   head.scores.assign(scores.begin(), scores.end());
 }
 
@@ -424,12 +437,7 @@ Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
   Head& head = this->head(layer, h);
   const PageFormat& format = shape_.format;
   for (std::byte*& page : head.pages) {
-    if (pool_->Unique(page)) continue;
-    std::byte* const copy = pool_->Allocate(format.page_bytes());
-    if (copy == nullptr) return OutOfMemory();
-    std::memcpy(copy, page, format.page_bytes());
-    pool_->Release(page);
-    page = copy;
+    PKV_RETURN_IF_ERROR(MakeOwn(&page));
   }
   std::vector<float> table(2 * rope.pairs()), k(format.head_dim),
       v(format.head_dim);
@@ -447,9 +455,7 @@ Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
               k.data());
     StoreEntry(format, page, i % kPageEntries, k.data(), v.data());
   }
-  if (head.rope.capacity() < size_t(head.length)) {
-    head.rope.reserve(PositionCapacity(head.length));
-  }
+  Reserve(head.length, &head.rope);
   head.rope.resize(head.length);
   std::iota(head.rope.begin(), head.rope.end(), first);
   return {};
@@ -473,9 +479,7 @@ void KvCache::DropBefore(int layer, int h, int position) {
   }
   head.ForSides([&](auto* side) {
     side->erase(side->begin(), side->begin() + entries);
-    if (side->capacity() > PositionCapacity(side->size())) {
-      side->shrink_to_fit();
-    }
+    Trim(side);
   });
   head.length -= entries;
   head.TrimPositions();

@@ -155,6 +155,7 @@ class KvCache {
   Head& head(int layer, int h);
   const Head& head(int layer, int h) const;
   Status AppendRows(Head& head, int position, const Rows& rows, int seen);
+  Status MakeOwn(std::byte** page);
   Status MakeRoom(Head& head, int count);
   Status MoveEntries(Head& head, std::span<const int> kept);
   void SetLength(Head& head, int length);
