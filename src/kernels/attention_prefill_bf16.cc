@@ -1,7 +1,5 @@
 // The bf16 form of kernels/attention_prefill.h in AVX-512 BF16 intrinsics
-// (Debian's Highway has no native bf16 dot product). The target is switched
-// on behind the includes, so that no inline function of a header is compiled
-// with it and then merged into code for older CPUs.
+// (kernels/avx512_bf16-inl.h).
 
 #include <immintrin.h>
 
@@ -15,10 +13,11 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
 
+#include "kernels/avx512_bf16-inl.h"
+
 namespace pyramidkv {
 namespace {
 
-constexpr int kLanes = 16;
 constexpr int kRows = 8;  // keys of a score tile, channels of a value tile
 static_assert(kLanes == kQueryTile);
 
@@ -32,33 +31,10 @@ struct Columns {
   float* out;         // [head_dim, count]
 };
 
-int Min(int a, int b) { return a < b ? a : b; }
-int Max(int a, int b) { return a > b ? a : b; }
-
-inline __m512 DotPairs(__m512 acc, __m512i a, __m512i b) {
-  return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
-}
-
 inline int Pair(const uint16_t* p) {
   int pair;
   __builtin_memcpy(&pair, p, sizeof(pair));
   return pair;
-}
-
-// exp for x <= 0; exactly 0 below -87.
-inline __m512 Exp(__m512 x) {
-  const __mmask16 keep =
-      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
-  const __m512 y = _mm512_maskz_mul_ps(keep, x, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_roundscale_ps(y, 0);
-  const __m512 f = _mm512_sub_ps(y, n);
-  __m512 p = _mm512_set1_ps(1.3333558e-3f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_maskz_scalef_ps(keep, p, n);
 }
 
 // Upper halves of two vectors as pairs (low, high), rounded.

@@ -1,6 +1,6 @@
-// The bf16 form of kernels/column_attention.h in AVX-512 BF16 intrinsics; see
-// attention_prefill_bf16.cc for why they stand behind a pragma. Queries and
-// keys are rounded as there, so that probabilities fit the log-sum-exp.
+// The bf16 form of kernels/column_attention.h in AVX-512 BF16 intrinsics
+// (kernels/avx512_bf16-inl.h). Queries and keys are rounded as in
+// attention_prefill_bf16.cc, so that probabilities fit the log-sum-exp.
 
 #include <immintrin.h>
 
@@ -12,10 +12,11 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
 
+#include "kernels/avx512_bf16-inl.h"
+
 namespace pyramidkv {
 namespace {
 
-constexpr int kLanes = 16;
 constexpr int kVectors = 3;  // of entries in a tile
 constexpr int kWidth = kVectors * kLanes;
 static_assert(kColumnBlock % kWidth == 0);
@@ -33,30 +34,6 @@ struct Tile {
   bool max_rows;
   float* sums;  // [kWidth], updated
 };
-
-int Min(int a, int b) { return a < b ? a : b; }
-int Max(int a, int b) { return a > b ? a : b; }
-
-inline __m512 DotPairs(__m512 acc, __m512i a, __m512i b) {
-  return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
-}
-
-// exp for x below 88 in the lanes of `mask`, else 0; relative error below
-// 3e-6; exactly 0 below -87.
-inline __m512 Exp(__mmask16 mask, __m512 x) {
-  const __mmask16 keep =
-      _mm512_mask_cmp_ps_mask(mask, x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
-  const __m512 y = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_roundscale_ps(y, 0);
-  const __m512 f = _mm512_sub_ps(y, n);
-  __m512 p = _mm512_set1_ps(1.3333558e-3f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_maskz_scalef_ps(keep, p, n);
-}
 
 // The first kCount vectors of entries.
 template <int kCount>
