@@ -118,6 +118,7 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
   ScorerNeeds needs;
   if (!spec.compresses) return needs;
   needs.window_rows = kMassRows;
+  needs.positions = spec.one_set || spec.variant == SumVariant::kObserved;
   if (spec.select == SelectKind::kRecent) return needs;
   switch (spec.scorer) {
     case Scorer::kNone:
@@ -145,7 +146,7 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
 }
 
 int64_t SideBytesPerEntry(const CacheSpec& spec) {
-  if (!spec.compresses || spec.keep == 1.0) return 0;
+  if (spec.keeps_all()) return 0;
   const int sides = NeedsOf(spec).running +
                     (spec.remainder == Remainder::kCluster) +
                     (spec.positions == Positions::kRenumber);

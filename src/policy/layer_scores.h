@@ -28,6 +28,7 @@ struct ScorerNeeds {
   bool repetition = false;        // queries of a pass that repeats the context
   // The scores of past entries are gathered on: the cache keeps them.
   bool running = false;
+  bool positions = false;  // of the entries
 };
 ScorerNeeds NeedsOf(const CacheSpec& spec);
 
@@ -51,14 +52,15 @@ struct LayerView {
   int kv_heads = 0;
   int group = 0;  // query heads per KV head
   int head_dim = 0;
-  const int* n = nullptr;              // [kv_heads]
-  const float* const* k = nullptr;     // [kv_heads] -> [n[h], head_dim], RoPEd
-  const float* const* v = nullptr;     // [kv_heads] -> [n[h], head_dim]
-  const float* const* bias = nullptr;  // [kv_heads] -> [n[h]], or null
+  const int* n = nullptr;           // [kv_heads]
+  const float* const* k = nullptr;  // [kv_heads] -> [n[h], head_dim], RoPEd
+  const float* const* v = nullptr;  // [kv_heads] -> [n[h], head_dim]
+  // [kv_heads] -> [n[h]]; null, also for a head: none.
+  const float* const* bias = nullptr;
   int fresh = 0;
   // [kv_heads] -> [n[h] - fresh] gathered scores of past entries, or null.
   const float* const* past_scores = nullptr;
-  // [kv_heads] -> [n[h]] positions. Where a scorer needs them (needs.running).
+  // [kv_heads] -> [n[h]], needs.positions; null: entry i is at position i.
   const int* const* positions = nullptr;
   int next_position = 0;  // tokens seen
   int rope_position = 0;  // what the next query is rotated for

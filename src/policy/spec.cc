@@ -315,7 +315,7 @@ std::string FormatCacheSpec(const CacheSpec& spec) {
     const std::string value = key.get(spec);
     const bool is_source = key.name == "schedule" || key.name == "mode" ||
                            key.name == "select" || key.name == "heads" ||
-                           key.name == "window" || key.name == "evict";
+                           key.name == "window";
     const CacheSpec& base = is_source ? preset.spec : derived;
     if (value.empty() || value == key.get(base)) continue;
     if (IsShadowed(key.name, spec)) continue;

@@ -114,9 +114,11 @@ struct CacheSpec {
   int sliding_window = 0;
 
   bool has_budget() const { return keep || tokens || memory; }
+  // keep=1 is the full cache, whatever else the spec says.
+  bool keeps_all() const { return !compresses || keep == 1.0; }
   bool evicts_prompt() const { return compresses && evict != Evict::kDecode; }
   bool evicts_decoded() const {
-    return compresses && evict != Evict::kPrefill && keep != 1.0;
+    return !keeps_all() && evict != Evict::kPrefill;
   }
   bool operator==(const CacheSpec&) const = default;
 };

@@ -149,12 +149,16 @@ Status Compressor::Begin(int tokens, int prompt_end) {
         "heads=adaptive splits a layer's budget between its KV heads; this "
         "model has one, so heads=equal is the same");
   }
-  if (spec_.heads == HeadSplit::kGlobal) {
-    global_ = std::make_unique<GlobalSplit>(
-        spec_, request.layers, kv_heads_, budgets_.total,
-        GlobalFloorEntries(spec_, budgets_.total, request.layers, kv_heads_));
-  }
+  BeginGlobalSplit(budgets_.total);
   return {};
+}
+
+void Compressor::BeginGlobalSplit(int64_t total) {
+  if (spec_.heads != HeadSplit::kGlobal) return;
+  const int layers = compressible_layers();
+  global_ = std::make_unique<GlobalSplit>(
+      spec_, layers, kv_heads_, total,
+      GlobalFloorEntries(spec_, total, layers, kv_heads_));
 }
 
 // With `keep` or a formula the entries are those of the prompt's end; a fixed

@@ -50,7 +50,7 @@ class Compressor {
   const CacheSpec& spec() const { return spec_; }
   // keep=1 evicts nothing, so nothing is scored.
   ScorerNeeds needs() const {
-    return spec_.keep == 1.0 ? ScorerNeeds() : NeedsOf(spec_);
+    return spec_.keeps_all() ? ScorerNeeds() : NeedsOf(spec_);
   }
 
   // Resolves the budgets for a context of `tokens`, of which a streamed prompt
@@ -94,6 +94,7 @@ class Compressor {
   int compressible_layers() const;
   int widest() const;  // window of the layers that are compressed; 0: none
   BudgetRequest Request(int tokens) const;
+  void BeginGlobalSplit(int64_t total);
   Status ResolveProfile();
   Status ResolveDecode(int tokens);
   // Empty for a ring.

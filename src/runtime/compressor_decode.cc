@@ -12,7 +12,7 @@
 namespace pyramidkv {
 
 // Every head grows by one entry per row, so the rows that still fit follow
-// from the lengths. Heads that a profile keeps in full do not count.
+// from the lengths.
 int Compressor::RowsBeforeEviction(const KvCache& cache) const {
   if (!spec_.evicts_decoded() || !resolved_) {
     return std::numeric_limits<int>::max();
@@ -74,12 +74,7 @@ Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
   tokens_ = position;
   decoding_ = true;
   const auto evict = [&]() -> Status {
-    if (spec_.heads == HeadSplit::kGlobal) {
-      global_ = std::make_unique<GlobalSplit>(
-          spec_, compressible_layers(), kv_heads_, decode_budgets_.total,
-          GlobalFloorEntries(spec_, decode_budgets_.total,
-                             compressible_layers(), kv_heads_));
-    }
+    BeginGlobalSplit(decode_budgets_.total);
     for (int l = 0; l < layers_; ++l) {
       if (compressed_[l] >= 0) {
         PKV_RETURN_IF_ERROR(EvictDecoded(l, cache, pool));
@@ -87,7 +82,7 @@ Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
     }
     return End(cache);
   };
-  const Status status = evict();
+  Status status = evict();
   decoding_ = false;
   return status;
 }

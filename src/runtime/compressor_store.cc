@@ -225,6 +225,7 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
                               std::span<const int> budgets, bool want_mass,
                               ThreadPool* pool) const {
   const HyperParams& p = model_->params();
+  const bool want_positions = needs().positions;
   std::vector<int> n(kv_heads_);
   std::vector<std::vector<int>> positions(kv_heads_);
   std::vector<std::vector<float>> bias(kv_heads_);
@@ -234,17 +235,17 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
   for (int h = 0; h < kv_heads_; ++h) {
     const HeadView view = cache.View(e.layer, h);
     n[h] = e.past[h] + e.fresh;
-    for (int i = 0; i < n[h]; ++i) {
+    for (int i = 0; want_positions && i < n[h]; ++i) {
       positions[h].push_back(i < e.past[h] ? view.position(i)
                                            : e.fresh_position + i - e.past[h]);
     }
     position_of[h] = positions[h].data();
     if (view.bias != nullptr) {
       bias[h].assign(view.bias, view.bias + e.past[h]);
+      bias[h].resize(n[h], 0.0f);
+      bias_of[h] = bias[h].data();
       any_bias = true;
     }
-    bias[h].resize(n[h], 0.0f);
-    bias_of[h] = bias[h].data();
     past_scores[h] = view.scores;
     any_scores = any_scores || view.scores != nullptr;
   }
@@ -259,7 +260,7 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
   view.v = e.v;
   if (any_bias) view.bias = bias_of.data();
   if (any_scores) view.past_scores = past_scores.data();
-  view.positions = position_of.data();
+  if (want_positions) view.positions = position_of.data();
   view.next_position = tokens_;
   view.rope_position = tokens_ - rope_shift_;
   view.window_q = e.window_q;

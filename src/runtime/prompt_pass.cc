@@ -189,12 +189,12 @@ bool PromptPass::NeedsAttention(int tile) const {
 void PromptPass::BeginLayer() {
   const KvCache& cache = targets_[0]->cache;
   const int head_dim = params_.head_dim;
+  int longest = 0;  // repetition
+  for (size_t s = 1; s < segments_.size(); ++s) {
+    longest = std::max(longest, segments_[s].rows);
+  }
   context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
     past_[h] = cache.length(layer_, h);
-    int longest = 0;  // repetition
-    for (size_t s = 1; s < segments_.size(); ++s) {
-      longest = std::max(longest, segments_[s].rows);
-    }
     const size_t entries = past_[h] + rows_ + longest;
     const HeadView view = cache.View(layer_, h);
     bias_[h].clear();
