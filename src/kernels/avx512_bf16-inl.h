@@ -14,11 +14,11 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int kLanes = 16;
+inline constexpr int kLanes = 16;
 
 // Not std::min: see above.
-int Min(int a, int b) { return a < b ? a : b; }
-int Max(int a, int b) { return a > b ? a : b; }
+inline int Min(int a, int b) { return a < b ? a : b; }
+inline int Max(int a, int b) { return a > b ? a : b; }
 
 inline __m512 DotPairs(__m512 acc, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
