@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/huge_buffer.h"
 #include "base/thread_pool.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
@@ -294,15 +295,23 @@ struct Weights {
     ggml_quantize_chunk(GGML_TYPE_Q4_1, values.data(), data.data(), 0, rows,
                         cols, nullptr);
     matrix = {data.data(), GGML_TYPE_Q4_1, rows, cols, row_bytes};
+    if (!HasInt8Products()) return;
+    const size_t bytes = TileFormatOf(GGML_TYPE_Q4_1).group_bytes(cols);
+    tiles = HugeBuffer(bytes * GroupsOf(rows));
+    for (int g = 0; g < GroupsOf(rows); ++g) {
+      PackTiles(matrix, g, tiles.data() + g * bytes);
+    }
+    matrix.tiles = tiles.data();
   }
   std::vector<std::byte> data;
+  HugeBuffer tiles;
   WeightMatrix matrix;
 };
 
-void PromptProduct(benchmark::State& state, bool bf16) {
+void PromptProduct(benchmark::State& state, PromptCompute compute) {
   omp_set_num_threads(1);
   const Weights weights(kFeedForward, kEmbedding);
-  PromptMatMul matmul(1, bf16);
+  PromptMatMul matmul(1, compute);
   PackedMatrix packed;
   matmul.Prepare(weights.matrix, &packed);
   for (int panel = 0; panel < packed.panel_count(); ++panel) {
@@ -311,13 +320,17 @@ void PromptProduct(benchmark::State& state, bool bf16) {
   const auto x = RandomFloats(kPromptTile * kEmbedding);
   std::vector<float> y(kPromptTile * kFeedForward);
   for (auto _ : state) {
-    matmul.SetInput(x.data(), kEmbedding, 0);
+    matmul.SetInput(x.data(), {}, kEmbedding, 0);
     matmul.Multiply(packed, y.data(), 0);
   }
   SetFlops(state, 2.0 * kPromptTile * kEmbedding * kFeedForward);
 }
-BENCHMARK_CAPTURE(PromptProduct, f32, false)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(PromptProduct, bf16, true)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(PromptProduct, f32, PromptCompute::kF32)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(PromptProduct, bf16, PromptCompute::kBf16)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(PromptProduct, int8, PromptCompute::kInt8)
+    ->Unit(benchmark::kMicrosecond);
 
 // Arguments: rows of the batch, threads. Bytes are the weights', read once.
 void RowProduct(benchmark::State& state) {
@@ -331,7 +344,7 @@ void RowProduct(benchmark::State& state) {
                                size_t{kVocabulary}};
   for (auto _ : state) {
     input.Set(x.data(), rows, kEmbedding, false);
-    input.PrepareFor(weights.matrix.type);
+    input.PrepareFor(weights.matrix);
     MultiplyRows({&product, 1}, &pool);
   }
   SetBytes(state, double(weights.data.size()));

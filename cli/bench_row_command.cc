@@ -22,7 +22,7 @@ Json RowJson(const BenchRowRequest& request, const Engine& engine,
              const Timings& timings, const KvReport& kv) {
   return {{"model", engine.info().name},
           {"spec", kv.spec},
-          {"compute", engine.compute() == Compute::kF32 ? "f32" : "bf16"},
+          {"compute", ComputeName(engine.compute())},
           {"threads", engine.threads()},
           {"timings", TimingsJson(timings)},
           {"kv_bytes", kv.bytes},

@@ -34,7 +34,7 @@ const Case kCases[] = {
     {"NegativeContext", {"run", "-p", "a", "-c", "-1"}, "--ctx-size"},
     {"UnknownCompute",
      {"run", "-p", "a", "--compute", "f8"},
-     "auto, f32, bf16"},
+     "auto, f32, bf16, int8"},
     {"NanTemperature", {"run", "-p", "a", "--temp", "nan"}, "--temp"},
     {"UnbuiltType", {"run", "-p", "a", "-ctk", "q8_0"}, "not built yet"},
     {"TwoTypes",

@@ -20,10 +20,6 @@ std::string_view PlacementName(const EvalOptions& options) {
   return kEvalPlacementNames[static_cast<size_t>(options.placement)];
 }
 
-const char* ComputeName(const Engine& engine) {
-  return engine.compute() == Compute::kF32 ? "f32" : "bf16";
-}
-
 Json IntervalJson(const EvalInterval& interval) {
   return Json::array({interval.low, interval.high});
 }
@@ -135,7 +131,7 @@ Json EvalJson(const Engine& engine, const EvalOptions& options,
                {"variant", nullptr},
                {"placement", nullptr},
                {"model", engine.info().name},
-               {"compute", ComputeName(engine)},
+               {"compute", ComputeName(engine.compute())},
                {"tokens", options.tokens},
                {"score_tokens", nullptr},
                {"trials", rows[0].trials},
@@ -169,7 +165,7 @@ std::string EvalTable(const Engine& engine, const EvalOptions& options,
   }
   return fmt::format(
       "{}, {}; {}; {} trials, seed {}\n\n{}", engine.info().name,
-      ComputeName(engine), what, rows[0].trials, options.seed,
+      ComputeName(engine.compute()), what, rows[0].trials, options.seed,
       MarkdownTable(options.task == EvalTask::kKl ? DivergenceRows(rows)
                                                   : AnswerRows(rows)));
 }

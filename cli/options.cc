@@ -142,7 +142,7 @@ void AddThreads(CLI::App* app, int* threads) {
 }
 
 void AddCompute(CLI::App* app, std::string* compute) {
-  constexpr char kWords[] = "auto|f32|bf16";
+  constexpr char kWords[] = "auto|f32|bf16|int8";
   app->add_option("--compute", *compute, "Arithmetic of the matrix products")
       ->check(OneOf(kWords))
       ->type_name(kWords)
@@ -271,8 +271,9 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
   EngineOptions options;
   PKV_ASSIGN_OR_RETURN(options.model_path, ResolveModelPath(flags.path));
   options.threads = ResolveThreads(flags.threads);
-  if (flags.compute == "f32") options.compute = Compute::kF32;
-  if (flags.compute == "bf16") options.compute = Compute::kBf16;
+  for (Compute compute : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
+    if (flags.compute == ComputeName(compute)) options.compute = compute;
+  }
   return options;
 }
 

@@ -7,7 +7,9 @@
 #include <tuple>
 
 #include "dnnl.hpp"
+#include "kernels/attention_prefill.h"
 #include "kernels/elementwise.h"
+#include "kernels/matmul_int8.h"
 
 namespace pyramidkv {
 namespace {
@@ -31,18 +33,43 @@ struct PromptMatMul::Impl {
   using Key = std::tuple<int, int, int>;
   struct Worker {
     dnnl::stream stream;
-    AlignedBuffer<float> expanded;   // Pack: one panel of f32 weights
-    AlignedBuffer<uint16_t> x_bf16;  // SetInput
-    const void* x = nullptr;
+    AlignedBuffer<float> expanded;  // Pack: one panel of f32 weights
+    const float* x = nullptr;
+    int rows = 0, fine_rows = 0, inputs = 0;
+    Int8Rows x_int8;  // x rounded, once a product asks for it
+    AlignedBuffer<uint16_t> x_bf16;
+    bool has_int8 = false, has_bf16 = false;
     AlignedBuffer<std::byte> scratchpad;
   };
 
-  Impl(int count, bool is_bf16)
+  Impl(int count, PromptCompute compute)
       : engine(dnnl::engine::kind::cpu, 0),
-        type(is_bf16 ? memory::data_type::bf16 : memory::data_type::f32) {
-    for (int i = 0; i < count; ++i) {
-      workers.push_back({dnnl::stream(engine), {}, {}, nullptr, {}});
+        int8(compute == PromptCompute::kInt8),
+        bf16(compute == PromptCompute::kBf16 || (int8 && HasNativeBf16())),
+        type(bf16 ? memory::data_type::bf16 : memory::data_type::f32),
+        workers(count) {
+    for (Worker& worker : workers) worker.stream = dnnl::stream(engine);
+  }
+
+  // The worker's input as oneDNN wants it.
+  void* DenseInput(Worker* own) const {
+    if (!bf16) return const_cast<float*>(own->x);
+    if (!own->has_bf16) {
+      const size_t count = size_t(kPromptTile) * own->inputs;
+      own->x_bf16.Resize(count);
+      ToBf16(own->x, count, own->x_bf16.data());
+      own->has_bf16 = true;
     }
+    return own->x_bf16.data();
+  }
+
+  void MultiplyInt8(const WeightMatrix& w, float* y, Worker* own) const {
+    if (!own->has_int8) {
+      own->x_int8.Set(own->x, own->rows, own->inputs, own->fine_rows);
+      own->has_int8 = true;
+    }
+    MultiplyTiles(TileFormatOf(w.type), w.tiles, w.rows, own->x_int8, 0,
+                  GroupsOf(w.rows), y, w.rows);
   }
 
   // Made before the workers start (Prepare), so that they only read the map.
@@ -69,19 +96,21 @@ struct PromptMatMul::Impl {
   }
 
   dnnl::engine engine;
-  memory::data_type type;
+  bool int8, bf16;
+  memory::data_type type;  // of oneDNN's products
   std::vector<Worker> workers;
   std::map<Key, Product> products;
 };
 
-PromptMatMul::PromptMatMul(int workers, bool bf16)
-    : impl_(std::make_unique<Impl>(workers, bf16)), bf16_(bf16) {}
+PromptMatMul::PromptMatMul(int workers, PromptCompute compute)
+    : impl_(std::make_unique<Impl>(workers, compute)) {}
 
 PromptMatMul::~PromptMatMul() = default;
 
 void PromptMatMul::Prepare(const WeightMatrix& w, PackedMatrix* packed) {
   packed->outputs = w.rows;
   packed->inputs = w.cols;
+  packed->tiled = impl_->int8 && w.tiles != nullptr ? &w : nullptr;
   packed->panels.resize(packed->panel_count());
   for (int p = 0; p < packed->panel_count(); ++p) {
     const int outputs = std::min(kPanelRows, w.rows - p * kPanelRows);
@@ -107,24 +136,28 @@ void PromptMatMul::Pack(const WeightMatrix& w, int panel, int worker,
   own.stream.wait();
 }
 
-void PromptMatMul::SetInput(const float* x, int inputs, int worker) {
+void PromptMatMul::SetInput(const float* x, PromptRows rows, int inputs,
+                            int worker) {
   Impl::Worker& own = impl_->workers[worker];
   own.x = x;
-  if (!bf16_) return;
-  const size_t count = size_t(kPromptTile) * inputs;
-  own.x_bf16.Resize(count);
-  ToBf16(x, count, own.x_bf16.data());
-  own.x = own.x_bf16.data();
+  own.rows = rows.count;
+  own.fine_rows = rows.fine;
+  own.inputs = inputs;
+  own.has_int8 = own.has_bf16 = false;
 }
 
 void PromptMatMul::Multiply(const PackedMatrix& packed, float* y, int worker) {
   Impl::Worker& own = impl_->workers[worker];
+  if (packed.tiled != nullptr) {
+    return impl_->MultiplyInt8(*packed.tiled, y, &own);
+  }
+  void* input = impl_->DenseInput(&own);
   for (int p = 0; p < packed.panel_count(); ++p) {
     const int first = p * kPanelRows;
     const int outputs = std::min(kPanelRows, packed.outputs - first);
     const Product& product = impl_->Get(packed.inputs, outputs, packed.outputs);
     own.scratchpad.Resize(product.scratchpad.get_size() + 1);
-    memory x(product.x, impl_->engine, const_cast<void*>(own.x));
+    memory x(product.x, impl_->engine, input);
     memory weights(product.weights, impl_->engine,
                    const_cast<std::byte*>(packed.panels[p].data()));
     memory result(product.y, impl_->engine, y + first);

@@ -11,7 +11,8 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int kChunk = 32;  // weight rows of one work item
+constexpr int kChunk = 64;  // weight rows of one work item
+static_assert(kChunk % kGroupRows == 0);
 
 const ggml_type_traits_cpu* CpuTraits(int type) {
   return ggml_get_type_traits_cpu(static_cast<ggml_type>(type));
@@ -73,11 +74,18 @@ void QuantizedChunk(const RowsProduct& p, int first, int count) {
   }
 }
 
+void TileChunk(const RowsProduct& p, int first, int count) {
+  MultiplyTiles(TileFormatOf(p.w->type), p.w->tiles, p.w->rows, p.x->int8(),
+                first / kGroupRows, GroupsOf(count), p.y, p.y_stride);
+}
+
 void RunChunk(const RowsProduct& p, int chunk) {
   const int first = chunk * kChunk;
   const int count = std::min(kChunk, p.w->rows - first);
   if (p.x->exact() || CpuTraits(p.w->type)->vec_dot == nullptr) {
     ExactChunk(p, first, count);
+  } else if (p.w->tiles != nullptr) {
+    TileChunk(p, first, count);
   } else {
     QuantizedChunk(p, first, count);
   }
@@ -102,11 +110,17 @@ void RowsInput::Set(const float* x, int rows, int cols, bool exact) {
   rows_ = rows;
   cols_ = cols;
   exact_ = exact;
+  has_int8_ = false;
   for (Form& form : forms_) form.valid = false;
 }
 
-void RowsInput::PrepareFor(int weight_type) {
-  const ggml_type_traits_cpu* traits = CpuTraits(weight_type);
+void RowsInput::PrepareFor(const WeightMatrix& w) {
+  if (w.tiles != nullptr && !exact_) {
+    if (!has_int8_) int8_.Set(x_, rows_, cols_, /*fine_rows=*/rows_);
+    has_int8_ = true;
+    return;
+  }
+  const ggml_type_traits_cpu* traits = CpuTraits(w.type);
   if (exact_ || traits->vec_dot == nullptr) return;
   const int dot_type = traits->vec_dot_type;
   auto form = std::find_if(forms_.begin(), forms_.end(), [&](const Form& f) {

@@ -1,7 +1,7 @@
-// Matrix products of few rows (generated and forced tokens): dot products of
-// quantised rows straight from the mapped file, ggml's `vec_dot` for every
-// weight type. A batch reads the weights once; a row's result does not depend
-// on the other rows.
+// Matrix products of few rows (generated and forced tokens): on repacked
+// weights (kernels/matmul_int8.h) or, where there are none, ggml's `vec_dot`
+// on the rows of the mapped file. A batch reads the weights once; a row's
+// result does not depend on the other rows.
 //
 // Activations are quantised twice where the dot product wants 8 bits: the
 // second plane is what the first one lost. One plane alone adds as much noise
@@ -15,6 +15,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "kernels/matmul_int8.h"
 #include "kernels/weight_matrix.h"
 
 namespace pyramidkv {
@@ -27,14 +28,16 @@ class RowsInput {
   // x [rows, cols] f32, packed; stays referenced until the next Set.
   // exact: dot products in f32 on expanded weights, nothing is quantised.
   void Set(const float* x, int rows, int cols, bool exact);
-  // Quantises for products with weights of this type (once per type).
-  void PrepareFor(int weight_type);
+  // Quantises for products with w and its like (once per form).
+  void PrepareFor(const WeightMatrix& w);
 
   const float* x() const { return x_; }
   int rows() const { return rows_; }
   int cols() const { return cols_; }
   bool exact() const { return exact_; }
-  // REQUIRES: PrepareFor(a type with this dot-product type).
+  // REQUIRES: PrepareFor(a matrix with tiles).
+  const Int8Rows& int8() const { return int8_; }
+  // REQUIRES: PrepareFor(one without, with this dot-product type).
   const std::byte* quantized(int dot_type, int row, int plane) const;
   // Planes whose dot products add up to the whole: 1 or 2.
   static int Planes(int dot_type);
@@ -50,6 +53,8 @@ class RowsInput {
   int rows_ = 0;
   int cols_ = 0;
   bool exact_ = false;
+  Int8Rows int8_;
+  bool has_int8_ = false;
   std::vector<Form> forms_;
   AlignedBuffer<float> rest_;  // what a row's first plane lost
 };

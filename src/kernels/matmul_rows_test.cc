@@ -2,29 +2,11 @@
 
 #include <cmath>
 
-#include "ggml-cpu.h"
-#include "ggml.h"
 #include "kernels/scalar_reference.h"
-#include "kernels/testing/all_targets.h"
+#include "kernels/testing/quantized_matrix.h"
 
 namespace pyramidkv {
 namespace {
-
-// A random matrix of any type that ggml can quantise to, and its values.
-struct Quantized {
-  Quantized(ggml_type type, int rows, int cols)
-      : data(ggml_row_size(type, cols) * rows), values(size_t(rows) * cols) {
-    ggml_cpu_init();
-    const auto source = RandomFloats(size_t(rows) * cols, 1, 0.1f);
-    ggml_quantize_chunk(type, source.data(), data.data(), 0, rows, cols,
-                        nullptr);
-    matrix = {data.data(), type, rows, cols, ggml_row_size(type, cols)};
-    DequantizeRows(matrix, 0, rows, values.data());
-  }
-  std::vector<std::byte> data;
-  std::vector<float> values;
-  WeightMatrix matrix;
-};
 
 std::vector<float> Multiply(const WeightMatrix& w, const std::vector<float>& x,
                             int rows, bool exact, int threads,
@@ -32,7 +14,7 @@ std::vector<float> Multiply(const WeightMatrix& w, const std::vector<float>& x,
   ThreadPool pool(threads);
   RowsInput input;
   input.Set(x.data(), rows, w.cols, exact);
-  input.PrepareFor(w.type);
+  input.PrepareFor(w);
   std::vector<float> y(size_t(rows) * w.rows);
   const RowsProduct product{&w, &input, bias, y.data(), size_t(w.rows)};
   MultiplyRows({&product, 1}, &pool);
@@ -49,7 +31,7 @@ TEST(MatMulRows, MatchesOracleForEveryType) {
   const int n = 70, k = 512;
   for (ggml_type type : kTypes) {
     SCOPED_TRACE(ggml_type_name(type));
-    const Quantized w(type, n, k);
+    const QuantizedMatrix w(type, n, k);
     for (int rows : {1, 3, kMaxRows}) {
       const auto x = RandomFloats(size_t(rows) * k, 2);
       const auto want =
@@ -63,22 +45,49 @@ TEST(MatMulRows, MatchesOracleForEveryType) {
   }
 }
 
-TEST(MatMulRows, RowDoesNotDependOnBatchOrThreads) {
-  const int n = 333, k = 576;
-  const Quantized w(GGML_TYPE_Q4_1, n, k);
+TEST(MatMulRows, RepackedWeights) {
+  if (!HasInt8Products()) GTEST_SKIP() << "no AVX-512 VNNI";
+  const int n = 170, k = 512;
+  for (ggml_type type : kTiledTypes) {
+    SCOPED_TRACE(ggml_type_name(type));
+    QuantizedMatrix w(type, n, k);
+    w.Tile();
+    for (int rows : {1, 3, kMaxRows}) {
+      const auto x = RandomFloats(size_t(rows) * k, 2);
+      const auto bias = RandomFloats(n, 5);
+      auto want = reference::MatMul(x.data(), w.values.data(), rows, n, k);
+      for (size_t i = 0; i < want.size(); ++i) want[i] += bias[i % n];
+      for (bool exact : {false, true}) {
+        ExpectNear(Multiply(w.matrix, x, rows, exact, 2, bias.data()), want,
+                   1e-3f);
+      }
+    }
+  }
+}
+
+void RowIsAlone(const WeightMatrix& w) {
+  const int n = w.rows, k = w.cols;
   const auto x = RandomFloats(size_t(kMaxRows) * k, 3);
   for (bool exact : {false, true}) {
-    const auto all = Multiply(w.matrix, x, kMaxRows, exact, 3);
+    const auto all = Multiply(w, x, kMaxRows, exact, 3);
     for (int r = 0; r < kMaxRows; ++r) {
       const std::vector<float> row(x.begin() + r * k, x.begin() + (r + 1) * k);
-      const auto one = Multiply(w.matrix, row, 1, exact, 1);
+      const auto one = Multiply(w, row, 1, exact, 1);
       for (int j = 0; j < n; ++j) ASSERT_EQ(one[j], all[size_t(r) * n + j]);
     }
   }
 }
 
+TEST(MatMulRows, RowDoesNotDependOnBatchOrThreads) {
+  QuantizedMatrix w(GGML_TYPE_Q4_1, 333, 576);
+  RowIsAlone(w.matrix);
+  if (!HasInt8Products()) return;
+  w.Tile();
+  RowIsAlone(w.matrix);
+}
+
 TEST(MatMulRows, AddsBias) {
-  const Quantized w(GGML_TYPE_F32, 40, 32);
+  const QuantizedMatrix w(GGML_TYPE_F32, 40, 32);
   const auto x = RandomFloats(2 * 32, 4), bias = RandomFloats(40, 5);
   const auto plain = Multiply(w.matrix, x, 2, true, 1);
   const auto biased = Multiply(w.matrix, x, 2, true, 1, bias.data());

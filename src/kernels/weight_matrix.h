@@ -17,6 +17,8 @@ struct WeightMatrix {
   int rows = 0;
   int cols = 0;
   size_t row_bytes = 0;
+  // All groups of the rows, repacked (kernels/weight_tiles.h), or null.
+  const std::byte* tiles = nullptr;
 
   bool empty() const { return data == nullptr; }
   const std::byte* row(int r) const { return data + r * row_bytes; }

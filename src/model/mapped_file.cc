@@ -64,6 +64,10 @@ Result<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
       new MappedFile({static_cast<const std::byte*>(data), size}));
 }
 
+void MappedFile::DropPages() const {
+  madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "base/aligned_buffer.h"
+#include "kernels/weight_tiles.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
 #include "model/hyper_params.h"
@@ -31,6 +33,20 @@ std::string ShapeText(const GgufTensor& tensor) {
     text += fmt::format("{}{}", tensor.ne[i], i > 0 ? ", " : "]");
   }
   return text;
+}
+
+struct PackItem {
+  const WeightMatrix* w;
+  int group;
+  std::byte* to;
+};
+
+// Rounded up, so that each matrix begins at a cache line.
+size_t TileBytes(const WeightMatrix& w) {
+  const TileFormat format = TileFormatOf(w.type);
+  if (format.bits == 0) return 0;
+  const size_t bytes = format.group_bytes(w.cols) * GroupsOf(w.rows);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 // What old converters wrote and nobody reads.
@@ -290,6 +306,39 @@ class ModelLoader {
 
 Model::Model() = default;
 Model::~Model() = default;
+
+// Layer by layer, so that the file's pages and the tiles are never all there
+// at the same time.
+void Model::Repack(ThreadPool* pool) {
+  std::vector<std::vector<WeightMatrix*>> parts = {{&output_}};
+  for (LayerWeights& w : layers_) {
+    parts.push_back({&w.q, &w.k, &w.v, &w.output, &w.gate, &w.up, &w.down});
+  }
+  size_t bytes = 0;
+  for (const auto& part : parts) {
+    for (const WeightMatrix* w : part) bytes += TileBytes(*w);
+  }
+  tiles_ = HugeBuffer(bytes);
+  std::byte* to = tiles_.data();
+  for (const auto& part : parts) {
+    std::vector<PackItem> items;
+    for (WeightMatrix* w : part) {
+      if (TileBytes(*w) == 0) continue;
+      w->tiles = to;
+      const size_t bytes = TileFormatOf(w->type).group_bytes(w->cols);
+      for (int g = 0; g < GroupsOf(w->rows); ++g) {
+        items.push_back({w, g, to + g * bytes});
+      }
+      to += TileBytes(*w);
+    }
+    pool->ParallelFor(static_cast<int>(items.size()), [&](int i, int) {
+      PackTiles(*items[i].w, items[i].group, items[i].to);
+    });
+    DropFilePages();
+  }
+}
+
+void Model::DropFilePages() const { mapping_->DropPages(); }
 
 Result<std::unique_ptr<Model>> Model::Load(const std::string& path) {
   return ModelLoader::Load(path);

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/huge_buffer.h"
+#include "base/thread_pool.h"
 #include "kernels/rope.h"
 #include "kernels/weight_matrix.h"
 #include "pyramidkv/status.h"
@@ -88,8 +90,8 @@ struct LayerWeights {
 
 class MappedFile;  // model/mapped_file.h
 
-// Immutable after Load; may be read from any thread. Owns the mapping that
-// all WeightMatrix views point into.
+// Immutable after Load and Repack; may be read from any thread. Owns the
+// mapping that all WeightMatrix views point into.
 class Model {
  public:
   // Maps the file, checks everything that is read from it and refuses by name
@@ -97,6 +99,13 @@ class Model {
   // Errors: kModel, with the path, the key or tensor, and what would be right.
   static Result<std::unique_ptr<Model>> Load(const std::string& path);
   ~Model();
+
+  // Repacks the matrices of the layers and the output for int8 products, where
+  // their types have tiles. The file's pages then leave memory; what reads
+  // them again (rows of the embedding) brings them back.
+  // REQUIRES: no pass runs.
+  void Repack(ThreadPool* pool);
+  void DropFilePages() const;
 
   const std::string& path() const { return path_; }
   const HyperParams& params() const { return params_; }
@@ -115,6 +124,7 @@ class Model {
   std::string path_;
   HyperParams params_;
   std::unique_ptr<MappedFile> mapping_;
+  HugeBuffer tiles_;
   WeightMatrix token_embedding_;
   WeightMatrix output_;
   std::vector<LayerWeights> layers_;

@@ -76,7 +76,7 @@ void DecodePass::Output(const float* hidden, int rows, float* logits) {
   }
   const WeightMatrix& w = context_.model->output();
   input_.Set(normed_.data(), rows, p.embedding, context_.exact);
-  input_.PrepareFor(w.type);
+  input_.PrepareFor(w);
   const RowsProduct product{&w, &input_, nullptr, logits, size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
   if (p.final_softcap > 0) {
@@ -93,7 +93,7 @@ Status DecodePass::Project(int layer) {
             normed_.data() + size_t(r) * p.embedding);
   }
   input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) input_.PrepareFor(m->type);
+  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) input_.PrepareFor(*m);
   const size_t q_width = size_t(p.heads) * p.head_dim;
   const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
   const RowsProduct products[] = {
@@ -222,7 +222,7 @@ void DecodePass::AddProduct(const WeightMatrix& w,
                             const std::vector<float>& post_norm,
                             const float* x) {
   input_.Set(x, rows(), w.cols, context_.exact);
-  input_.PrepareFor(w.type);
+  input_.PrepareFor(w);
   const RowsProduct product{&w, &input_, BiasOrNull(bias), product_.data(),
                             size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
@@ -239,7 +239,7 @@ void DecodePass::FeedForward(int layer) {
             normed_.data() + size_t(r) * p.embedding);
   }
   input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.gate, &w.up}) input_.PrepareFor(m->type);
+  for (const WeightMatrix* m : {&w.gate, &w.up}) input_.PrepareFor(*m);
   const size_t width = p.feed_forward;
   const RowsProduct products[] = {
       {&w.gate, &input_, BiasOrNull(w.gate_bias), gate_.data(), width},

@@ -8,6 +8,7 @@
 
 #include "fmt/format.h"
 #include "kernels/attention_prefill.h"
+#include "kernels/matmul_int8.h"
 #include "runtime/session.h"
 
 namespace pyramidkv {
@@ -19,24 +20,23 @@ class EngineImpl final : public Engine {
              int threads, Compute compute)
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
-        compute_(compute),
+        compute_(Resolve(compute)),
         // oneDNN and ggml run inside our workers, each with one thread.
         pool_(threads, [] { omp_set_num_threads(1); }),
-        prompt_matmul_(threads, PromptBf16(compute)) {
+        prompt_matmul_(threads, PromptArithmetic(compute)) {
+    if (compute_ != Compute::kF32 && HasInt8Products()) model_->Repack(&pool_);
     context_.model = model_.get();
     context_.pool = &pool_;
     context_.prompt_matmul = &prompt_matmul_;
     context_.packed = &packed_;
-    context_.exact = compute == Compute::kF32;
-    context_.bf16_attention = prompt_matmul_.bf16() && HasNativeBf16();
+    context_.exact = compute_ == Compute::kF32;
+    context_.bf16_attention = !context_.exact && HasNativeBf16();
     decode_ = std::make_unique<DecodePass>(context_);
     FillInfo();
   }
 
   const ModelInfo& info() const override { return info_; }
-  Compute compute() const override {
-    return compute_ == Compute::kF32 ? Compute::kF32 : Compute::kBf16;
-  }
+  Compute compute() const override { return compute_; }
   int threads() const override { return pool_.threads(); }
 
   Result<std::vector<int>> Tokenize(
@@ -71,9 +71,19 @@ class EngineImpl final : public Engine {
                      std::span<const int> tokens) override;
 
  private:
-  static bool PromptBf16(Compute compute) {
-    return compute == Compute::kBf16 ||
-           (compute == Compute::kAuto && HasNativeBf16());
+  static Compute Resolve(Compute compute) {
+    if (compute != Compute::kAuto) return compute;
+    return HasInt8Products() ? Compute::kInt8 : Compute::kBf16;
+  }
+  static PromptCompute PromptArithmetic(Compute compute) {
+    switch (compute) {
+      case Compute::kF32:
+        return PromptCompute::kF32;
+      case Compute::kBf16:
+        return PromptCompute::kBf16;
+      default:
+        return PromptCompute::kInt8;
+    }
   }
   EngineParts Parts() { return {context_, decode_.get(), tokenizer_.get()}; }
   void FillInfo();
@@ -167,7 +177,17 @@ Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,
 
 }  // namespace
 
+const char* ComputeName(Compute compute) {
+  constexpr const char* kNames[] = {"auto", "f32", "bf16", "int8"};
+  return kNames[static_cast<int>(compute)];
+}
+
 Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
+  if (options.compute == Compute::kInt8 && !HasInt8Products()) {
+    return Status::Usage(
+        "compute int8 needs a CPU with AVX-512 VNNI, which this one is not: "
+        "take auto, bf16 or f32");
+  }
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                        Model::Load(options.model_path));
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,

@@ -92,6 +92,7 @@ class PromptPass {
     return (tile - segment_of(tile).first_tile) * kPromptTile;
   }
   int tile_rows(int tile) const;
+  PromptRows rows_of(int tile) const;
   size_t q_width() const { return size_t(params_.heads) * params_.head_dim; }
   // Row `row` of all tiles, padding rows counted.
   float* hidden(int row) {
