@@ -205,7 +205,7 @@ struct PagedHead {
       StoreEntry(format, page, i % kPageEntries, k.data(), k.data());
     }
   }
-  AlignedBuffer<std::byte> memory;
+  HugeBuffer memory;
   std::vector<const std::byte*> pages;
 };
 
@@ -239,7 +239,7 @@ void DecodeAttention(benchmark::State& state, Codec codec, bool received) {
       AddReceived(head, results.data(), weights.data(), sums.data());
     }
   }
-  SetBytes(state, double(stored.memory.size()));
+  SetBytes(state, double(stored.memory.bytes()));
 }
 // In the second-level cache, and in memory.
 BENCHMARK_CAPTURE(DecodeAttention, f32, Codec::kF32, false)

@@ -134,45 +134,11 @@ HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
 
 struct Part {
   const DecodeHead* head;
-  int from, to;   // slots of this part, [from, to)
-  int page;       // first page
-  size_t stride;  // floats between the score rows of two query heads
-  float* scores;  // [group, stride], from slot page * kPageEntries on
-  float* acc;     // [group, 2 * head_dim]
+  int from, to;    // slots of this part, [from, to)
+  float* scores;   // [group, kPageEntries]
+  float* acc;      // [group, 2 * head_dim]
+  float* weights;  // [group, kPartSlots] or null
 };
-
-template <class L, int kHeads>
-HWY_INLINE void ScorePart(const Part& part, int g) {
-  const DecodeHead& h = *part.head;
-  const int head_dim = h.format.head_dim;
-  const size_t block_values = size_t(kBlockKeys) * head_dim;
-  const int first = part.page * kPageEntries;
-  for (int block = part.from / kBlockKeys; block * kBlockKeys < part.to;
-       ++block) {
-    const int slot = block * kBlockKeys;
-    const auto* page =
-        reinterpret_cast<const typename L::T*>(h.pages[slot / kPageEntries]);
-    ScoreBlock<L, kHeads>(
-        page + slot % kPageEntries / kBlockKeys * block_values,
-        h.q + size_t(g) * head_dim, head_dim, part.stride,
-        part.scores + g * part.stride + slot - first);
-  }
-}
-
-template <class L, int kHeads>
-HWY_INLINE void ValuePart(const Part& part, int g) {
-  const DecodeHead& h = *part.head;
-  const int head_dim = h.format.head_dim;
-  for (int page = part.page; page * kPageEntries < part.to; ++page) {
-    const int entries = std::min(kPageEntries, part.to - page * kPageEntries);
-    ValuePage<L, kHeads>(
-        reinterpret_cast<const typename L::T*>(h.pages[page] +
-                                               h.format.k_bytes()),
-        part.scores + g * part.stride + (page - part.page) * kPageEntries,
-        part.stride, (entries + 1) / 2, head_dim,
-        part.acc + size_t(g) * 2 * head_dim);
-  }
-}
 
 // scores[j] = scores[j] * scale + bias[j] for j in [0, n), rounded alike
 // wherever an entry stands.
@@ -193,61 +159,132 @@ void AddBias(const float* bias, float scale, int n, float* scores) {
   }
 }
 
-// Scores of one query head to probabilities; returns maximum and sum.
-void SoftmaxRow(float* scores, int from, int to, int padded, float scale,
-                float* max_out, float* sum_out) {
+void Scale(float factor, int n, float* x) {
   const D d;
-  const int lanes = static_cast<int>(hn::Lanes(d));
-  constexpr float kLowest = std::numeric_limits<float>::lowest();
-  for (int j = 0; j < from; ++j) scores[j] = kLowest;
-  for (int j = to; j < padded; ++j) scores[j] = kLowest;
-  // lowest * scale would leave the range; scale only what is real.
-  V max = hn::Set(d, kLowest);
-  for (int j = 0; j < padded; j += lanes) {
-    max = hn::Max(max, hn::LoadU(d, scores + j));
+  const V f = hn::Set(d, factor);
+  for (int i = 0; i < n; i += static_cast<int>(hn::Lanes(d))) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), f), d, x + i);
   }
-  const float m = hn::GetLane(hn::MaxOfLanes(d, max));
-  const V vm = hn::Set(d, m), vs = hn::Set(d, scale);
+}
+
+// scores = exp((scores - max) * scale), [n]; returns their sum.
+float Exponentials(float max, float scale, int n, float* scores) {
+  const D d;
+  const V vm = hn::Set(d, max), vs = hn::Set(d, scale);
   V sum = hn::Zero(d);
-  for (int j = 0; j < padded; j += lanes) {
+  for (int j = 0; j < n; j += static_cast<int>(hn::Lanes(d))) {
+    // lowest * scale would leave the range; scale only what is real.
     const V diff =
         hn::Max(hn::Sub(hn::LoadU(d, scores + j), vm), hn::Set(d, -1e30f));
     const V p = FastExp(d, hn::Mul(diff, vs));
     hn::StoreU(p, d, scores + j);
     sum = hn::Add(sum, p);
   }
-  *max_out = m * scale;
-  *sum_out = hn::GetLane(hn::SumOfLanes(d, sum));
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// Logits of one query head over a page to weights relative to the running
+// maximum; rescales what is summed if that grew. Padding counts as nothing.
+void SoftmaxPage(const Part& part, int g, int padded, float scale, float* max,
+                 float* sum) {
+  const D d;
+  const int head_dim = part.head->format.head_dim;
+  float* scores = part.scores + g * kPageEntries;
+  V top = hn::Set(d, *max);
+  for (int j = 0; j < padded; j += static_cast<int>(hn::Lanes(d))) {
+    top = hn::Max(top, hn::LoadU(d, scores + j));
+  }
+  const float m = hn::GetLane(hn::MaxOfLanes(d, top));
+  if (m > *max) {
+    const float factor =
+        *sum > 0 ? std::exp(std::max(*max - m, -1e30f) * scale) : 0.0f;
+    *sum *= factor;
+    Scale(factor, 2 * head_dim, part.acc + size_t(g) * 2 * head_dim);
+    *max = m;
+  }
+  *sum += Exponentials(m, scale, padded, scores);
+}
+
+template <class L, int kHeads>
+HWY_INLINE void ScorePage(const Part& part, const typename L::T* k, int g,
+                          int padded) {
+  const int head_dim = part.head->format.head_dim;
+  for (int slot = 0; slot < padded; slot += kBlockKeys) {
+    ScoreBlock<L, kHeads>(k + size_t(slot) * head_dim,
+                          part.head->q + size_t(g) * head_dim, head_dim,
+                          kPageEntries, part.scores + g * kPageEntries + slot);
+  }
+}
+
+// A page's K and V lie side by side, so one page after the other is one
+// stream of memory, which the processor fetches ahead by itself.
+template <class KL, class VL>
+void RunPage(const Part& part, int page, float* result) {
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  const DecodeHead& h = *part.head;
+  const int first = page * kPageEntries, head_dim = h.format.head_dim;
+  const int from = std::max(part.from - first, 0);
+  const int to = std::min(part.to - first, kPageEntries);
+  const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
+  const auto* k = reinterpret_cast<const typename KL::T*>(h.pages[page]);
+  const auto* v = reinterpret_cast<const typename VL::T*>(h.pages[page] +
+                                                          h.format.k_bytes());
+  int g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) {
+    ScorePage<KL, kGroup>(part, k, g, padded);
+  }
+  for (; g < h.group; ++g) ScorePage<KL, 1>(part, k, g, padded);
+  for (g = 0; g < h.group; ++g) {
+    float* scores = part.scores + g * kPageEntries;
+    if (h.bias != nullptr) {
+      AddBias(h.bias + first + from, h.scale, to - from, scores + from);
+    }
+    std::fill(scores, scores + from, kLowest);
+    std::fill(scores + to, scores + padded, kLowest);
+    if (part.weights != nullptr) {  // pages of a part begin at its own slots
+      const int at = first - part.from / kPageEntries * kPageEntries;
+      std::copy(scores, scores + padded,
+                part.weights + size_t(g) * kPartSlots + at);
+    }
+    SoftmaxPage(part, g, padded, h.bias != nullptr ? 1.0f : h.scale, result + g,
+                result + h.group + g);
+  }
+  const int pairs = (to + 1) / 2;
+  g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) {
+    ValuePage<VL, kGroup>(v, part.scores + g * kPageEntries, kPageEntries,
+                          pairs, head_dim, part.acc + size_t(g) * 2 * head_dim);
+  }
+  for (; g < h.group; ++g) {
+    ValuePage<VL, 1>(v, part.scores + g * kPageEntries, kPageEntries, pairs,
+                     head_dim, part.acc + size_t(g) * 2 * head_dim);
+  }
 }
 
 template <class KL, class VL>
 void RunPart(const Part& part, float* result) {
   const DecodeHead& h = *part.head;
   const int head_dim = h.format.head_dim;
-  int g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) ScorePart<KL, kGroup>(part, g);
-  for (; g < h.group; ++g) ScorePart<KL, 1>(part, g);
-
-  const int first = part.page * kPageEntries;
-  const int padded =
-      (part.to - first + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
-  for (g = 0; g < h.group; ++g) {
-    float* scores = part.scores + g * part.stride;
-    if (h.bias != nullptr) {
-      AddBias(h.bias + part.from, h.scale, part.to - part.from,
-              scores + part.from - first);
-    }
-    SoftmaxRow(scores, part.from - first, part.to - first, padded,
-               h.bias != nullptr ? 1.0f : h.scale, result + g,
-               result + h.group + g);
-  }
+  std::fill(result, result + h.group, std::numeric_limits<float>::lowest());
+  std::fill(result + h.group, result + 2 * h.group, 0.0f);
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
-  g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) ValuePart<VL, kGroup>(part, g);
-  for (; g < h.group; ++g) ValuePart<VL, 1>(part, g);
+  const int first = part.from / kPageEntries;
+  for (int page = first; page * kPageEntries < part.to; ++page) {
+    RunPage<KL, VL>(part, page, result);
+  }
   float* out = result + 2 * h.group;
   for (int i = 0; i < h.group * head_dim; ++i) {
     out[i] = part.acc[2 * i] + part.acc[2 * i + 1];
+  }
+  const float scale = h.bias != nullptr ? 1.0f : h.scale;
+  const int padded = (part.to - first * kPageEntries + kBlockKeys - 1) /
+                     kBlockKeys * kBlockKeys;
+  for (int g = 0; g < h.group; ++g) {
+    if (part.weights != nullptr) {
+      Exponentials(result[g], scale, padded,
+                   part.weights + size_t(g) * kPartSlots);
+    }
+    result[g] *= scale;
   }
 }
 
@@ -269,10 +306,9 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.head = &head;
   part.from = head.part_begin(part_index);
   part.to = head.part_end(part_index);
-  part.page = part.from / kPageEntries;
-  part.stride = kPartSlots;
-  part.scores = weights != nullptr ? weights : scratch;
-  part.acc = scratch + size_t(head.group) * kPartSlots;
+  part.scores = scratch;
+  part.acc = scratch + size_t(head.group) * kPageEntries;
+  part.weights = weights;
   switch (head.format.k) {
     case Codec::kF32:
       return RunPartV<LoadF32>(part, result);
@@ -294,7 +330,8 @@ HWY_EXPORT(AttendDecodePartT);
 void AttendDecodePart(const DecodeHead& head, int part,
                       AlignedBuffer<float>* scratch, float* result,
                       float* weights) {
-  scratch->Resize(size_t(head.group) * (kPartSlots + 2 * head.format.head_dim));
+  scratch->Resize(size_t(head.group) *
+                  (kPageEntries + 2 * head.format.head_dim));
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
   (head, part, scratch->data(), weights, result);
 }
