@@ -74,6 +74,8 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
   // attention are cut at positions, however the prompt was.
   int first = std::max(visible_from(e, *cache, head) - past, 0);
   first = std::max(first - (e.fresh_position + first) % kPageEntries, 0);
+  // Nothing before it is seen any more: no gap that would shift the slots.
+  if (first > 0) cache->DropBefore(e.layer, head, e.fresh_position + first);
   const size_t offset = size_t(past + first) * head_dim_;
   PKV_RETURN_IF_ERROR(cache->Append(e.layer, head, e.fresh_position + first,
                                     e.fresh - first, e.k[head] + offset,
