@@ -29,7 +29,7 @@ bool SpinUntil(const Done& done) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, std::function<void()> init)
-    : init_(std::move(init)) {
+    : cursors_(threads), init_(std::move(init)) {
   if (init_) init_();
   for (int i = 1; i < threads; ++i) {
     workers_.emplace_back([this, i] { WorkerLoop(i); });

@@ -16,8 +16,29 @@ TEST(ThreadPoolThreaded, EveryItemOnce) {
       std::vector<int> hits(count, 0);
       pool.ParallelFor(count, [&](int i, int) { ++hits[i]; });
       for (int h : hits) EXPECT_EQ(h, 1);
+      pool.ParallelRanges(count, [&](int i, int) { ++hits[i]; });
+      for (int h : hits) EXPECT_EQ(h, 2);
     }
   }
+}
+
+// Who is done with its own range helps whoever is not.
+TEST(ThreadPoolThreaded, RangesAreShared) {
+  using std::chrono::milliseconds;
+  ThreadPool pool(2);
+  std::atomic<int> others{0};
+  std::atomic<bool> stuck{false};
+  pool.ParallelRanges(100, [&](int, int) {
+    if (!stuck.exchange(true)) {  // one item waits for all the others
+      const auto end = std::chrono::steady_clock::now() + milliseconds(10000);
+      while (others < 99 && std::chrono::steady_clock::now() < end) {
+        std::this_thread::sleep_for(milliseconds(1));
+      }
+    } else {
+      ++others;
+    }
+  });
+  EXPECT_EQ(others, 99);
 }
 
 TEST(ThreadPoolThreaded, WorkerIdsAreUniqueAmongRunningCalls) {

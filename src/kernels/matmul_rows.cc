@@ -167,7 +167,7 @@ void MultiplyRows(std::span<const RowsProduct> products, ThreadPool* pool) {
   for (const RowsProduct& p : products) {
     chunks += (p.w->rows + kChunk - 1) / kChunk;
   }
-  pool->ParallelFor(chunks, [&](int i, int) {
+  pool->ParallelRanges(chunks, [&](int i, int) {
     for (const RowsProduct& p : products) {
       const int own = (p.w->rows + kChunk - 1) / kChunk;
       if (i < own) return RunChunk(p, i);

@@ -183,7 +183,7 @@ void DecodePass::Attend(int layer) {
   }
   results_.Resize(result);
   weights_.Resize(weights);
-  context_.pool->ParallelFor(
+  context_.pool->ParallelRanges(
       static_cast<int>(tasks_.size()), [&](int i, int worker) {
         const Task& t = tasks_[i];
         AttendDecodePart(t.head, t.part, &scratch_[worker],
