@@ -139,6 +139,8 @@ Status PromptPass::Begin(int prompt_end) {
     s.prefill.Resize(p.group(), p.head_dim);
   }
   context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
+  // A long prompt touches most of the embedding.
+  context_.model->DropFilePages();
   return {};
 }
 
