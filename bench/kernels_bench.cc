@@ -53,24 +53,22 @@ void SetBytes(benchmark::State& state, double bytes) {
       benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-// The last tile of a prompt of `entries` tokens.
-PrefillTile LastTile(int entries, const float* q, float* out) {
+// The last rows of a prompt of `entries` tokens.
+PrefillTile LastTile(int entries, int rows, const float* q, float* out) {
   PrefillTile tile;
-  tile.rows = kQueryTile;
+  tile.rows = rows;
   tile.group = kGroup;
   tile.head_dim = kHeadDim;
   tile.scale = kScale;
   tile.q = q;
   tile.out = out;
   tile.q_stride = tile.out_stride = kGroup * kHeadDim;
-  for (int i = 0; i < kQueryTile; ++i) {
-    tile.end[i] = entries - kQueryTile + i + 1;
-  }
+  for (int i = 0; i < rows; ++i) tile.end[i] = entries - rows + i + 1;
   return tile;
 }
 
-double PrefillFlops(int entries) {
-  return 4.0 * kHeadDim * kGroup * kQueryTile * entries;
+double PrefillFlops(int entries, int rows) {
+  return 4.0 * kHeadDim * kGroup * rows * entries;
 }
 
 void PrefillAttentionF32(benchmark::State& state) {
@@ -78,29 +76,33 @@ void PrefillAttentionF32(benchmark::State& state) {
   const auto k = RandomFloats(size_t(entries) * kHeadDim);
   const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
   std::vector<float> out(q.size());
-  const PrefillTile tile = LastTile(entries, q.data(), out.data());
+  const PrefillTile tile = LastTile(entries, kQueryTile, q.data(), out.data());
   PrefillScratch scratch;
   scratch.Resize(kGroup, kHeadDim);
   for (auto _ : state) AttendPrefill(tile, k.data(), k.data(), &scratch);
-  SetFlops(state, PrefillFlops(entries));
+  SetFlops(state, PrefillFlops(entries, kQueryTile));
 }
 BENCHMARK(PrefillAttentionF32)->Arg(2048)->Arg(8192);
 
+// Arguments: entries, rows.
 void PrefillAttentionBf16(benchmark::State& state) {
   if (!HasNativeBf16()) return state.SkipWithError("no AVX-512 BF16");
   const int entries = static_cast<int>(state.range(0));
+  const int rows = static_cast<int>(state.range(1));
   const auto values = RandomFloats(size_t(entries) * kHeadDim);
   std::vector<uint16_t> k(values.size());
   ToBf16(values.data(), values.size(), k.data());
-  const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
+  const auto q = RandomFloats(size_t(rows) * kGroup * kHeadDim);
   std::vector<float> out(q.size());
-  const PrefillTile tile = LastTile(entries, q.data(), out.data());
+  const PrefillTile tile = LastTile(entries, rows, q.data(), out.data());
   PrefillScratch scratch;
   scratch.Resize(kGroup, kHeadDim);
   for (auto _ : state) AttendPrefillBf16(tile, k.data(), k.data(), &scratch);
-  SetFlops(state, PrefillFlops(entries));
+  SetFlops(state, PrefillFlops(entries, rows));
 }
-BENCHMARK(PrefillAttentionBf16)->Arg(2048)->Arg(8192);
+BENCHMARK(PrefillAttentionBf16)
+    ->ArgsProduct({{512, 2048, 8192}, {kQueryTile, kMaxQueryRows}})
+    ->Unit(benchmark::kMicrosecond);
 
 // Runs `work` and returns its seconds.
 template <class F>
@@ -127,7 +129,7 @@ struct Prompt {
   void Attend(bool bf16) {
     for (int end = kQueryTile; end <= rows; end += kQueryTile) {
       const size_t row = end - kQueryTile;
-      PrefillTile tile = LastTile(end, &q[row * kGroup * kHeadDim],
+      PrefillTile tile = LastTile(end, kQueryTile, &q[row * kGroup * kHeadDim],
                                   &out[row * kGroup * kHeadDim]);
       tile.lse = &lse[row * kGroup];
       tile.lse_stride = kGroup;

@@ -256,9 +256,20 @@ namespace pyramidkv {
 
 HWY_EXPORT(AttendPrefillT);
 
+// Its arithmetic is too slow to wait for keys and values: one query tile
+// after another.
 void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
                    PrefillScratch* scratch) {
-  HWY_DYNAMIC_DISPATCH(AttendPrefillT)(tile, k, v, scratch);
+  PrefillTile part = tile;
+  for (int row = 0; row < tile.rows; row += kQueryTile) {
+    part.rows = std::min(kQueryTile, tile.rows - row);
+    std::copy_n(tile.begin + row, part.rows, part.begin);
+    std::copy_n(tile.end + row, part.rows, part.end);
+    HWY_DYNAMIC_DISPATCH(AttendPrefillT)(part, k, v, scratch);
+    part.q += kQueryTile * part.q_stride;
+    part.out += kQueryTile * part.out_stride;
+    if (part.lse != nullptr) part.lse += kQueryTile * part.lse_stride;
+  }
 }
 
 bool HasNativeBf16() {

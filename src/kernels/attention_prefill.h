@@ -4,7 +4,8 @@
 // Queries lie in lanes: a lane is one (row, query head) pair, so a row's
 // result depends on its own query and the order of the entries alone - never
 // on the tile it shares, on slicing or on threads. Blocks of entries begin at
-// multiples of kKeyBlock whatever the tile.
+// multiples of kKeyBlock whatever the tile. Many rows in one call read each
+// block once, and fill the vectors where a group is small.
 //
 // Source: online softmax of FlashAttention (arXiv 2205.14135), algorithm 1.
 
@@ -19,10 +20,12 @@
 
 namespace pyramidkv {
 
-inline constexpr int kQueryTile = 16;  // rows of a tile
-inline constexpr int kKeyBlock = 128;  // entries between two rescalings
+inline constexpr int kQueryTile = 16;     // rows side by side in lanes
+inline constexpr int kMaxQueryRows = 48;  // of a call: whole tiles
+inline constexpr int kKeyBlock = 128;     // entries that are read at once
+inline constexpr int kKeyTile = 8;        // entries whose scores are, bf16 form
 
-// One tile. `rows` <= kQueryTile consecutive rows of one sequence.
+// `rows` <= kMaxQueryRows consecutive rows of one sequence.
 struct PrefillTile {
   int rows = 0;
   int group = 0;     // query heads of the KV head
@@ -42,14 +45,18 @@ struct PrefillTile {
   const float* bias = nullptr;
   // Row i sees the entries [begin[i], end[i]); both never fall with i, and
   // begin[i] < end[i].
-  int begin[kQueryTile] = {};
-  int end[kQueryTile] = {};
+  int begin[kMaxQueryRows] = {};
+  int end[kMaxQueryRows] = {};
   // Entries that were dropped before entry 0 (even): blocks are cut where
   // they would be had nothing been dropped.
   int origin = 0;
 
   // The block of entries that holds `entry`, from its first entry on.
   int BlockOf(int entry) const;
+  // Lanes: whole query tiles of every head.
+  int columns() const {
+    return (rows + kQueryTile - 1) / kQueryTile * kQueryTile * group;
+  }
 };
 
 inline int PrefillTile::BlockOf(int entry) const {
@@ -59,15 +66,21 @@ inline int PrefillTile::BlockOf(int entry) const {
 // Memory that one worker reuses from call to call; sized before each call.
 struct PrefillScratch {
   void Resize(int group, int head_dim) {
-    const size_t columns = size_t(group) * kQueryTile;
+    const size_t columns = size_t(group) * kMaxQueryRows;
     q.Resize(head_dim * columns);
-    scores.Resize(kKeyBlock * columns);
-    probs.Resize(kKeyBlock * columns);
+    scores.Resize(size_t(kKeyBlock) * group * kQueryTile);
     sums.Resize(2 * columns);
     out.Resize(head_dim * columns);
+    probs.Resize(size_t(kKeyBlock) * 3 * kQueryTile);
+    cut_keys.Resize(size_t(kKeyTile) * head_dim);
+    cut_bias.Resize(kKeyTile);
+    limits.Resize(2 * kMaxQueryRows);
   }
   AlignedBuffer<float> q, scores, sums, out;
-  AlignedBuffer<uint16_t> probs;  // bf16 form only
+  // bf16 form only:
+  AlignedBuffer<uint16_t> probs, cut_keys;
+  AlignedBuffer<float> cut_bias;
+  AlignedBuffer<int> limits;  // [2, kMaxQueryRows] begins and ends
 };
 
 // k, v: [entries, head_dim] f32. REQUIRES: scratch sized for the tile.

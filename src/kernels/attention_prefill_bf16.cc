@@ -1,5 +1,11 @@
 // The bf16 form of kernels/attention_prefill.h in AVX-512 BF16 intrinsics
 // (kernels/avx512_bf16-inl.h).
+//
+// Scores become probabilities in the registers they were summed in, relative
+// to a maximum that may be stale: only where a tile of kKeys entries exceeds
+// it by far does a lane take that tile's maximum, and what the lane has summed
+// is rescaled. Tiles begin at multiples of kKeys as blocks begin at multiples
+// of kKeyBlock, so what a lane does follows from its own entries alone.
 
 #include <immintrin.h>
 
@@ -10,6 +16,7 @@
 
 #pragma GCC push_options
 // The compiler's own AVX-512 headers start from undefined vectors.
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
 
@@ -18,17 +25,44 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int kRows = 8;  // keys of a score tile, channels of a value tile
+constexpr int kKeys = kKeyTile;
+constexpr int kChannels = 8;  // of a value tile
+constexpr float kNothingSeen = std::numeric_limits<float>::lowest();
+// A lane's probabilities of one tile may sum up to this: far from what a float
+// holds, and 2^40 times as likely as the maximum is as exact as any other.
+constexpr float kMaxTileSum = 1.0995116e12f;
 static_assert(kLanes == kQueryTile);
+static_assert(kKeyBlock % kKeys == 0);
 
+// Some vectors of lanes, which share every load of a key or a value.
+template <int kVectors>
 struct Columns {
-  int count;          // group * kQueryTile
-  const uint32_t* q;  // [head_dim / 2, count] bf16 pairs, scaled
-  float* scores;      // [kKeyBlock, count]
-  uint32_t* probs;    // [kKeyBlock / 2, count] bf16 pairs
-  float* max;         // [count]
-  float* sum;         // [count]
-  float* out;         // [head_dim, count]
+  static constexpr int kWidth = kVectors * kLanes;
+  uint32_t* q;      // [head_dim / 2, kWidth] bf16 pairs, scaled
+  uint32_t* probs;  // [kKeyBlock / 2, kWidth] bf16 pairs
+  float* max;       // [kWidth]
+  float* sum;       // [kWidth]
+  float* out;       // [head_dim, kWidth]
+  int head_dim;
+  // What the rows of each vector see, [kLanes]; both never fall from lane to
+  // lane and from vector to vector. Lanes without a row repeat the last row;
+  // nobody reads their result.
+  const int* begin[kVectors];
+  const int* end[kVectors];
+
+  // What some row sees, and what all rows see.
+  int first() const { return begin[0][0]; }
+  int last() const { return end[kVectors - 1][kLanes - 1]; }
+  bool all_see(int from, int to) const {
+    return begin[kVectors - 1][kLanes - 1] <= from && to <= end[0][0];
+  }
+};
+
+// kKeys entries from `first` on.
+struct Keys {
+  const uint16_t* k;  // [kKeys, head_dim]
+  const float* bias;  // [kKeys]
+  int first;
 };
 
 inline int Pair(const uint16_t* p) {
@@ -37,197 +71,357 @@ inline int Pair(const uint16_t* p) {
   return pair;
 }
 
+// e^x in the lanes of `mask`, else 0: relative error below 3e-7 beside the
+// rounding of x * log2(e), 0 far below -87 and infinite from 89 on. It keeps
+// off the pipes of the products more than Exp does.
+inline __m512 WideExp(__mmask16 mask, __m512 x) {
+  const __m512 y = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
+  const __m512 f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF);
+  __m512 p = _mm512_set1_ps(1.8775767e-3f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(8.9893397e-3f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5826318e-2f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4015361e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9315308e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.9999994e-1f));
+  return _mm512_maskz_scalef_ps(mask, p, y);
+}
+
 // Upper halves of two vectors as pairs (low, high), rounded.
 inline __m512i PackPairs(__m512 low, __m512 high) {
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i lo =
       _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(low), half), 16);
   const __m512i hi = _mm512_add_epi32(_mm512_castps_si512(high), half);
-  // lo | (hi & 0xffff0000)
-  return _mm512_ternarylogic_epi32(lo, hi, _mm512_set1_epi32(0xffff0000), 0xf8);
+  return _mm512_mask_mov_epi16(hi, 0x55555555, lo);
 }
 
-template <int kKeys, int kVectors>
-inline void ScoreTile(const Columns& c, int column, const uint16_t* k,
-                      const float* bias, int head_dim, float* scores) {
-  __m512 acc[kKeys][kVectors];
+// The rows of a vector that see `entry`.
+inline __mmask16 Visible(const int* begin, const int* end, int entry) {
+  const __m512i e = _mm512_set1_epi32(entry);
+  return _mm512_mask_cmpgt_epi32_mask(
+      _mm512_cmple_epi32_mask(_mm512_load_si512(begin), e),
+      _mm512_load_si512(end), e);
+}
+
+template <int kVectors>
+inline void Scores(const Columns<kVectors>& c, const Keys& keys,
+                   __m512 (&acc)[kKeys][kVectors]) {
   for (int j = 0; j < kKeys; ++j) {
-    const __m512 start = _mm512_set1_ps(bias != nullptr ? bias[j] : 0.0f);
+    const __m512 start = _mm512_set1_ps(keys.bias[j]);
     for (int x = 0; x < kVectors; ++x) acc[j][x] = start;
   }
-  const uint32_t* q = c.q + column;
-  for (int i = 0; i < head_dim; i += 2, q += c.count) {
+  const uint32_t* q = c.q;
+  const uint16_t* k = keys.k;
+  const size_t stride = c.head_dim;
+  for (int i = c.head_dim; i > 0; i -= 2, q += c.kWidth, k += 2) {
     __m512i qv[kVectors];
     for (int x = 0; x < kVectors; ++x) {
       qv[x] = _mm512_load_si512(q + x * kLanes);
     }
     for (int j = 0; j < kKeys; ++j) {
-      const __m512i key = _mm512_set1_epi32(Pair(k + j * head_dim + i));
+      const __m512i key = _mm512_set1_epi32(Pair(k + j * stride));
       for (int x = 0; x < kVectors; ++x) {
         acc[j][x] = DotPairs(acc[j][x], key, qv[x]);
       }
     }
   }
-  for (int j = 0; j < kKeys; ++j) {
+}
+
+// Writes the probabilities of a tile and adds their sums; if a lane's sum is
+// too large, marks it in `grown`, adds nothing and returns false.
+template <int kVectors, bool kMasked>
+[[gnu::noinline]] bool Probabilities(const Columns<kVectors>& c,
+                                     const Keys& keys, uint32_t* probs,
+                                     __mmask16* grown) {
+  __m512 acc[kKeys][kVectors];
+  Scores(c, keys, acc);
+  __m512 max[kVectors], sum[kVectors];
+  for (int x = 0; x < kVectors; ++x) {
+    max[x] = _mm512_load_ps(c.max + x * kLanes);
+    sum[x] = _mm512_setzero_ps();
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < kKeys; j += 2) {
+#pragma GCC unroll 3
     for (int x = 0; x < kVectors; ++x) {
-      _mm512_store_ps(scores + j * c.count + x * kLanes, acc[j][x]);
+      __mmask16 see[2] = {0xffff, 0xffff};
+      if (kMasked) {
+        see[0] = Visible(c.begin[x], c.end[x], keys.first + j);
+        see[1] = Visible(c.begin[x], c.end[x], keys.first + j + 1);
+      }
+      const __m512 low = WideExp(see[0], _mm512_sub_ps(acc[j][x], max[x]));
+      const __m512 high = WideExp(see[1], _mm512_sub_ps(acc[j + 1][x], max[x]));
+      sum[x] = _mm512_add_ps(_mm512_add_ps(sum[x], low), high);
+      _mm512_store_si512(probs + j / 2 * c.kWidth + x * kLanes,
+                         PackPairs(low, high));
     }
   }
+  const __m512 limit = _mm512_set1_ps(kMaxTileSum);
+  unsigned any = 0;
+  for (int x = 0; x < kVectors; ++x) {
+    grown[x] = _mm512_cmp_ps_mask(sum[x], limit, _CMP_GT_OQ);
+    any |= grown[x];
+  }
+  if (any != 0) return false;
+  for (int x = 0; x < kVectors; ++x) {
+    float* to = c.sum + x * kLanes;
+    _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), sum[x]));
+  }
+  return true;
 }
 
+// Gives the marked lanes the maximum of a tile.
 template <int kVectors>
-void ScoreColumns(const Columns& c, int column, const uint16_t* k,
-                  const float* bias, int keys, int head_dim) {
-  const auto from = [bias](int j) { return bias ? bias + j : nullptr; };
-  float* scores = c.scores + column;
-  int j = 0;
-  for (; j + kRows <= keys; j += kRows) {
-    ScoreTile<kRows, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
-                               head_dim, scores + j * c.count);
-  }
-  for (; j < keys; ++j) {
-    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
-                           head_dim, scores + j * c.count);
+[[gnu::noinline]] void RaiseMaximum(const Columns<kVectors>& c,
+                                    const Keys& keys, const __mmask16* grown) {
+  __m512 acc[kKeys][kVectors];
+  Scores(c, keys, acc);
+  for (int x = 0; x < kVectors; ++x) {
+    const __m512 old_max = _mm512_load_ps(c.max + x * kLanes);
+    __m512 max = old_max;
+    for (int j = 0; j < kKeys; ++j) {
+      const __mmask16 see =
+          grown[x] & Visible(c.begin[x], c.end[x], keys.first + j);
+      max = _mm512_mask_max_ps(max, see, max, acc[j][x]);
+    }
+    _mm512_store_ps(c.max + x * kLanes, max);
+    const __m512 rescale = WideExp(0xffff, _mm512_sub_ps(old_max, max));
+    const auto apply = [&](float* to) {
+      const __m512 was = _mm512_load_ps(to);
+      _mm512_store_ps(to, _mm512_mask_mul_ps(was, grown[x], was, rescale));
+    };
+    apply(c.sum + x * kLanes);
+    for (int i = 0; i < c.head_dim; ++i) {
+      apply(c.out + i * c.kWidth + x * kLanes);
+    }
   }
 }
 
-// Scores to bf16 probabilities; rescales sums and outputs if the maximum of
-// any lane grew.
-void SoftmaxColumn(const Columns& c, int column, int keys, int head_dim) {
-  const float* scores = c.scores + column;
-  const __m512 old_max = _mm512_load_ps(c.max + column);
-  __m512 max = old_max;
-  for (int j = 0; j < keys; ++j) {
-    max = _mm512_max_ps(max, _mm512_load_ps(scores + j * c.count));
-  }
-  __m512 sum = _mm512_load_ps(c.sum + column);
-  if (_mm512_cmp_ps_mask(max, old_max, _CMP_GT_OQ) != 0) {
-    const __m512 rescale = Exp(_mm512_sub_ps(old_max, max));
-    sum = _mm512_mul_ps(sum, rescale);
-    float* out = c.out + column;
-    for (int i = 0; i < head_dim; ++i, out += c.count) {
-      _mm512_store_ps(out, _mm512_mul_ps(_mm512_load_ps(out), rescale));
-    }
-    _mm512_store_ps(c.max + column, max);
-  }
-  uint32_t* probs = c.probs + column;
-  for (int j = 0; j < keys; j += 2, probs += c.count) {
-    const __m512 low =
-        Exp(_mm512_sub_ps(_mm512_load_ps(scores + j * c.count), max));
-    __m512 high = _mm512_setzero_ps();
-    if (j + 1 < keys) {
-      high =
-          Exp(_mm512_sub_ps(_mm512_load_ps(scores + (j + 1) * c.count), max));
-    }
-    // One at a time: the sum must not depend on how keys fall into pairs of
-    // a cut block.
-    sum = _mm512_add_ps(_mm512_add_ps(sum, low), high);
-    _mm512_store_si512(probs, PackPairs(low, high));
-  }
-  _mm512_store_ps(c.sum + column, sum);
-}
-
+// Adds the pairs [from, to) of a block; k, v: the block's. Meanwhile the next
+// block is fetched, which as a whole takes a line for every step.
 template <int kVectors>
-void AddValues(const Columns& c, int column, const uint16_t* v, int pairs,
-               int head_dim) {
-  for (int i = 0; i < head_dim; i += kRows) {
-    float* out = c.out + i * c.count + column;
-    __m512 acc[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r) {
+void AddValues(const Columns<kVectors>& c, const uint16_t* k, const uint16_t* v,
+               int from, int to) {
+  const ptrdiff_t next = ptrdiff_t{kKeyBlock} * c.head_dim;
+  for (int i = 0; i < c.head_dim; i += kChannels) {
+    float* out = c.out + i * c.kWidth;
+    __m512 acc[kChannels][kVectors];
+    for (int r = 0; r < kChannels; ++r) {
       for (int x = 0; x < kVectors; ++x) {
-        acc[r][x] = _mm512_load_ps(out + r * c.count + x * kLanes);
+        acc[r][x] = _mm512_load_ps(out + r * c.kWidth + x * kLanes);
       }
     }
-    const uint32_t* probs = c.probs + column;
-    const uint16_t* value = v + 2 * i;
-    for (int j = 0; j < pairs; ++j, probs += c.count, value += 2 * head_dim) {
+    const uint32_t* probs = c.probs + from * c.kWidth;
+    const uint16_t* value = v + 2 * (ptrdiff_t(from) * c.head_dim + i);
+    const uint16_t* ahead = 2 * i < c.head_dim
+                                ? k + next + 2 * i * kKeyBlock
+                                : v + 2 * i * kKeyBlock;  // from v + next on
+    for (int j = from; j < to; ++j, probs += c.kWidth) {
+      _mm_prefetch(ahead + j * (kAlignment / sizeof(*ahead)), _MM_HINT_T1);
       __m512i p[kVectors];
       for (int x = 0; x < kVectors; ++x) {
         p[x] = _mm512_load_si512(probs + x * kLanes);
       }
-      for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kChannels; ++r) {
         const __m512i pair = _mm512_set1_epi32(Pair(value + 2 * r));
         for (int x = 0; x < kVectors; ++x) {
           acc[r][x] = DotPairs(acc[r][x], pair, p[x]);
         }
       }
+      value += 2 * c.head_dim;
     }
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kChannels; ++r) {
       for (int x = 0; x < kVectors; ++x) {
-        _mm512_store_ps(out + r * c.count + x * kLanes, acc[r][x]);
+        _mm512_store_ps(out + r * c.kWidth + x * kLanes, acc[r][x]);
       }
     }
   }
 }
 
-void MaskBlock(const PrefillTile& t, const Columns& c, int first, int keys) {
-  constexpr float kLowest = std::numeric_limits<float>::lowest();
-  for (int i = 0; i < t.rows; ++i) {
-    const int low = Min(Max(t.begin[i] - first, 0), keys);
-    const int high = Min(Max(t.end[i] - first, 0), keys);
-    if (low == 0 && high == keys) continue;
-    for (int g = 0; g < t.group; ++g) {
-      float* s = c.scores + g * kQueryTile + i;
-      for (int j = 0; j < low; ++j) s[j * c.count] = kLowest;
-      for (int j = high; j < keys; ++j) s[j * c.count] = kLowest;
+// What all columns of a call share.
+struct Call {
+  const PrefillTile& t;
+  const uint16_t* k;
+  const uint16_t* v;
+  PrefillScratch* scratch;
+  int last;  // the end of what the last row sees
+};
+
+// The tile of entries that begins at `first`, which may be cut at both ends.
+Keys KeysAt(const Call& call, int first) {
+  static constexpr float kNoBias[kKeys] = {};
+  const PrefillTile& t = call.t;
+  Keys keys{call.k + ptrdiff_t(first) * t.head_dim,
+            t.bias != nullptr ? t.bias + first : kNoBias, first};
+  if (first >= 0 && first + kKeys <= call.last) return keys;
+  uint16_t* k = call.scratch->cut_keys.data();
+  float* bias = call.scratch->cut_bias.data();
+  __builtin_memset(k, 0, kKeys * t.head_dim * sizeof(uint16_t));
+  __builtin_memset(bias, 0, kKeys * sizeof(float));
+  const int from = Max(0, -first), to = Min(kKeys, call.last - first);
+  __builtin_memcpy(k + from * t.head_dim, keys.k + from * t.head_dim,
+                   (to - from) * t.head_dim * sizeof(uint16_t));
+  if (t.bias != nullptr) {
+    __builtin_memcpy(bias + from, keys.bias + from,
+                     (to - from) * sizeof(float));
+  }
+  keys.k = k;
+  keys.bias = bias;
+  return keys;
+}
+
+template <int kVectors>
+void AddBlock(const Call& call, const Columns<kVectors>& c, int block) {
+  const uint16_t* k = call.k + ptrdiff_t(block) * c.head_dim;
+  const uint16_t* v = call.v + ptrdiff_t(block) * c.head_dim;
+  // Whole tiles that nobody sees are left out.
+  const int skipped = Max(c.first() - block, 0) / kKeys * kKeys;
+  const int end = Min(block + kKeyBlock, c.last());
+  int added = Max(skipped, -block) / 2;  // pairs
+  for (int first = block + skipped; first < end; first += kKeys) {
+    const Keys keys = KeysAt(call, first);
+    uint32_t* probs = c.probs + (first - block) / 2 * c.kWidth;
+    const auto write = c.all_see(first, first + kKeys)
+                           ? Probabilities<kVectors, false>
+                           : Probabilities<kVectors, true>;
+    __mmask16 grown[kVectors];
+    if (write(c, keys, probs, grown)) continue;
+    const int pairs = Max((first - block) / 2, added);
+    AddValues(c, k, v, added, pairs);
+    added = pairs;
+    RaiseMaximum(c, keys, grown);
+    write(c, keys, probs, grown);
+  }
+  if (end > block) AddValues(c, k, v, added, (end - block + 1) / 2);
+}
+
+// Rows become columns: four perfect shuffles of the 256 values.
+inline void Transpose(__m512i (&m)[kLanes]) {
+  const __m512i low =
+      _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  for (int round = 0; round < 4; ++round) {
+    __m512i to[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      to[2 * i] = _mm512_permutex2var_epi32(m[i], low, m[i + 8]);
+      to[2 * i + 1] = _mm512_permutex2var_epi32(m[i], high, m[i + 8]);
     }
+    for (int i = 0; i < kLanes; ++i) m[i] = to[i];
   }
 }
 
-void PackQueries(const PrefillTile& t, uint32_t* q) {
-  const int count = t.group * kQueryTile;
-  for (int g = 0; g < t.group; ++g) {
-    for (int i = 0; i < kQueryTile; ++i) {
+// The first `count` lanes, none for a count below 1.
+inline __mmask16 FirstLanes(int count) {
+  return static_cast<__mmask16>((1u << Min(Max(count, 0), kLanes)) - 1);
+}
+
+// A vector's rows from `row` on of head `head` to q[head_dim / 2, stride].
+void PackQueries(const PrefillTile& t, int head, int row, int stride,
+                 uint32_t* q) {
+  const __m512 scale = _mm512_set1_ps(t.scale);
+  for (int i = 0; i < t.head_dim; i += 2 * kLanes) {
+    const int channels = t.head_dim - i;
+    __m512i pairs[kLanes];
+    for (int r = 0; r < kLanes; ++r) {
       const float* from =
-          t.q + Min(i, t.rows - 1) * t.q_stride + g * t.head_dim;
-      uint32_t* to = q + g * kQueryTile + i;
-      for (int x = 0; x < t.head_dim; x += 2, to += count) {
-        uint32_t low, high;
-        const float a = from[x] * t.scale, b = from[x + 1] * t.scale;
-        __builtin_memcpy(&low, &a, 4);
-        __builtin_memcpy(&high, &b, 4);
-        low += 0x7fff + ((low >> 16) & 1);  // to nearest even
-        high += 0x7fff + ((high >> 16) & 1);
-        *to = (low >> 16) | (high & 0xffff0000u);
-      }
+          t.q + Min(row + r, t.rows - 1) * t.q_stride + head * t.head_dim + i;
+      const auto load = [&](int x) {
+        return _mm512_mul_ps(
+            _mm512_maskz_loadu_ps(FirstLanes(channels - x), from + x), scale);
+      };
+      pairs[r] = (__m512i)_mm512_cvtne2ps_pbh(load(kLanes), load(0));
+    }
+    Transpose(pairs);
+    for (int x = 0; x < Min(kLanes, channels / 2); ++x, q += stride) {
+      _mm512_store_si512(q, pairs[x]);
     }
   }
 }
 
-void UnpackOutput(const PrefillTile& t, const Columns& c) {
-  for (int g = 0; g < t.group; ++g) {
-    for (int i = 0; i < t.rows; ++i) {
-      const int column = g * kQueryTile + i;
-      const float inverse = 1.0f / c.sum[column];
-      float* to = t.out + i * t.out_stride + g * t.head_dim;
-      for (int x = 0; x < t.head_dim; ++x) {
-        to[x] = c.out[x * c.count + column] * inverse;
-      }
-      if (t.lse == nullptr) continue;
-      t.lse[i * t.lse_stride + g] = c.max[column] + std::log(c.sum[column]);
+// Divides out[head_dim, stride] by the sums, into a vector's rows.
+void UnpackOutput(const PrefillTile& t, int head, int row, int stride,
+                  const float* out, const float* sum) {
+  const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(1), _mm512_load_ps(sum));
+  for (int i = 0; i < t.head_dim; i += kLanes) {
+    const int channels = Min(kLanes, t.head_dim - i);
+    __m512i values[kLanes];
+    for (int x = 0; x < kLanes; ++x, out += stride) {
+      values[x] =
+          x < channels
+              ? _mm512_castps_si512(_mm512_mul_ps(_mm512_load_ps(out), inverse))
+              : _mm512_setzero_si512();
+    }
+    Transpose(values);
+    for (int r = 0; r < Min(kLanes, t.rows - row); ++r) {
+      _mm512_mask_storeu_epi32(
+          t.out + (row + r) * t.out_stride + head * t.head_dim + i,
+          FirstLanes(channels), values[r]);
     }
   }
 }
 
-void ScoreAll(const Columns& c, const uint16_t* k, const float* bias, int keys,
-              int head_dim) {
-  int column = 0;
-  for (; column + 3 * kLanes <= c.count; column += 3 * kLanes) {
-    ScoreColumns<3>(c, column, k, bias, keys, head_dim);
+template <int kVectors>
+Columns<kVectors> ColumnsAt(const PrefillTile& t, int vector,
+                            PrefillScratch* s) {
+  const int column = vector * kLanes;
+  Columns<kVectors> c;
+  c.q = reinterpret_cast<uint32_t*>(s->q.data()) +
+        size_t(column) * (t.head_dim / 2);
+  c.probs = reinterpret_cast<uint32_t*>(s->probs.data());
+  c.max = s->sums.data() + column;
+  c.sum = c.max + t.columns();
+  c.out = s->out.data() + size_t(column) * t.head_dim;
+  c.head_dim = t.head_dim;
+  for (int x = 0; x < kVectors; ++x) {
+    const int row = (vector + x) / t.group * kLanes;
+    c.begin[x] = s->limits.data() + row;
+    c.end[x] = c.begin[x] + kMaxQueryRows;
   }
-  for (; column < c.count; column += kLanes) {
-    ScoreColumns<1>(c, column, k, bias, keys, head_dim);
-  }
+  return c;
 }
 
-void AddAll(const Columns& c, const uint16_t* v, int keys, int head_dim) {
-  const int pairs = (keys + 1) / 2;
-  int column = 0;
-  for (; column + 3 * kLanes <= c.count; column += 3 * kLanes) {
-    AddValues<3>(c, column, v, pairs, head_dim);
+// Calls f(columns, vector) for all vectors of lanes, some at a time.
+template <class F>
+inline void ForColumns(const PrefillTile& t, PrefillScratch* scratch,
+                       const F& f) {
+  const int count = t.columns() / kLanes;
+  int vector = 0;
+  // Threes and twos: a single vector would wait for its sums.
+  for (; count - vector == 3 || count - vector > 4; vector += 3) {
+    f(ColumnsAt<3>(t, vector, scratch), vector);
   }
-  for (; column < c.count; column += kLanes) {
-    AddValues<1>(c, column, v, pairs, head_dim);
+  for (; count - vector > 1; vector += 2) {
+    f(ColumnsAt<2>(t, vector, scratch), vector);
+  }
+  if (count > vector) f(ColumnsAt<1>(t, vector, scratch), vector);
+}
+
+template <int kVectors>
+void Begin(const PrefillTile& t, const Columns<kVectors>& c, int vector) {
+  for (int x = 0; x < kVectors; ++x) {
+    PackQueries(t, (vector + x) % t.group, (vector + x) / t.group * kLanes,
+                c.kWidth, c.q + x * kLanes);
+  }
+  for (int i = 0; i < c.kWidth; ++i) {
+    c.max[i] = kNothingSeen;
+    c.sum[i] = 0;
+  }
+  for (int i = 0; i < t.head_dim * c.kWidth; ++i) c.out[i] = 0;
+}
+
+template <int kVectors>
+void End(const PrefillTile& t, const Columns<kVectors>& c, int vector) {
+  for (int x = 0; x < kVectors; ++x) {
+    const int head = (vector + x) % t.group;
+    const int row = (vector + x) / t.group * kLanes;
+    UnpackOutput(t, head, row, c.kWidth, c.out + x * kLanes,
+                 c.sum + x * kLanes);
+    if (t.lse == nullptr) continue;
+    for (int r = 0; r < Min(kLanes, t.rows - row); ++r) {
+      const int i = x * kLanes + r;
+      t.lse[(row + r) * t.lse_stride + head] =
+          static_cast<float>(c.max[i] + std::log(double{c.sum[i]}));
+    }
   }
 }
 
@@ -235,34 +429,19 @@ void AddAll(const Columns& c, const uint16_t* v, int keys, int head_dim) {
 
 void AttendPrefillBf16(const PrefillTile& t, const uint16_t* k,
                        const uint16_t* v, PrefillScratch* scratch) {
-  const int count = t.group * kQueryTile;
-  const Columns c{count,
-                  reinterpret_cast<uint32_t*>(scratch->q.data()),
-                  scratch->scores.data(),
-                  reinterpret_cast<uint32_t*>(scratch->probs.data()),
-                  scratch->sums.data(),
-                  scratch->sums.data() + count,
-                  scratch->out.data()};
-  PackQueries(t, reinterpret_cast<uint32_t*>(scratch->q.data()));
-  for (int x = 0; x < count; ++x) {
-    c.max[x] = std::numeric_limits<float>::lowest() / 2;
-    c.sum[x] = 0;
+  const Call call = {t, k, v, scratch, t.end[t.rows - 1]};
+  for (int i = 0; i < kMaxQueryRows; ++i) {
+    scratch->limits[i] = t.begin[Min(i, t.rows - 1)];
+    scratch->limits[kMaxQueryRows + i] = t.end[Min(i, t.rows - 1)];
   }
-  for (int x = 0; x < t.head_dim * count; ++x) c.out[x] = 0;
-
-  const int last = t.end[t.rows - 1];
-  for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
-    const int first = Max(block, 0);
-    const int keys = Min(block + kKeyBlock, last) - first;
-    ScoreAll(c, k + size_t(first) * t.head_dim,
-             t.bias != nullptr ? t.bias + first : nullptr, keys, t.head_dim);
-    MaskBlock(t, c, first, keys);
-    for (int column = 0; column < count; column += kLanes) {
-      SoftmaxColumn(c, column, keys, t.head_dim);
-    }
-    AddAll(c, v + size_t(first) * t.head_dim, keys, t.head_dim);
+  ForColumns(t, scratch,
+             [&](const auto& c, int vector) { Begin(t, c, vector); });
+  for (int block = t.BlockOf(t.begin[0]); block < call.last;
+       block += kKeyBlock) {
+    ForColumns(t, scratch,
+               [&](const auto& c, int) { AddBlock(call, c, block); });
   }
-  UnpackOutput(t, c);
+  ForColumns(t, scratch, [&](const auto& c, int vector) { End(t, c, vector); });
 }
 
 }  // namespace pyramidkv

@@ -18,7 +18,8 @@ const Case kCases[] = {
     {1, 1, 8, 0, 0},      {16, 3, 64, 0, 0},      {5, 3, 64, 1, 0},
     {16, 3, 64, 112, 0},  {16, 3, 64, 113, 0},    {7, 2, 16, 300, 0},
     {16, 4, 128, 127, 0}, {16, 7, 80, 40, 0},     {16, 3, 64, 400, 100},
-    {9, 8, 32, 500, 1},   {16, 1, 256, 250, 130},
+    {9, 8, 32, 500, 1},   {16, 1, 256, 250, 130}, {48, 3, 64, 90, 0},
+    {41, 1, 64, 7, 0},    {33, 4, 24, 260, 70},   {17, 2, 40, 0, 3},
 };
 
 // Row i sits behind `past` entries and sees the last `window` (0: all).
@@ -215,41 +216,121 @@ Output RunBf16(PrefillTile t, const Data& d) {
   return output;
 }
 
+// 8 bits of mantissa in q, k, p and v.
+void ExpectNearBf16(const Output& got, const Output& want) {
+  ExpectNear(got.out, want.out, 0.06f);
+  ExpectNear(got.lse, want.lse, 0.03f);
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.out.size(); ++i) {
+    error += (got.out[i] - want.out[i]) * (got.out[i] - want.out[i]);
+    size += want.out[i] * want.out[i];
+  }
+  EXPECT_LT(error / size, 1e-4);
+}
+
 TEST(AttentionPrefill, Bf16MatchesOracle) {
   if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : kCases) {
     for (bool bias : {false, true}) {
       const Data d(c, bias);
       const PrefillTile t = MakeTile(c);
-      const Output got = RunBf16(t, d), want = Want(t, d);
-      // 8 bits of mantissa in q, k, p and v.
-      ExpectNear(got.out, want.out, 0.06f);
-      ExpectNear(got.lse, want.lse, 0.03f);
-      double error = 0, size = 0;
-      for (size_t i = 0; i < got.out.size(); ++i) {
-        error += (got.out[i] - want.out[i]) * (got.out[i] - want.out[i]);
-        size += want.out[i] * want.out[i];
-      }
-      EXPECT_LT(error / size, 1e-4);
+      ExpectNearBf16(RunBf16(t, d), Want(t, d));
     }
   }
 }
 
+// Logits over entries, exact in bf16: from block to block, from tile to tile,
+// too slowly to renew the maximum, downwards, and as far as it gets.
+float Steps(float height, int entry, int length) {
+  const int steps = entry / length;
+  return height * static_cast<float>(steps);
+}
+float Leaps(int entry) { return Steps(300.0f, entry, 128); }
+float Climbs(int entry) { return Steps(8.0f, entry, 8); }
+float Creeps(int entry) { return Steps(0.25f, entry, 16); }
+float Falls(int entry) { return -Climbs(entry); }
+float Jumps(int entry) { return entry == 77 ? 1e30f : -1e30f; }
+using Rise = float (*)(int);
+const Rise kRises[] = {Leaps, Climbs, Creeps, Falls, Jumps};
+
+// Key channel 0 becomes `rise`, beside little else.
+Data Rising(const Case& c, Rise rise) {
+  Data d(c);
+  for (float& x : d.k) x *= 0.1f;
+  for (size_t j = 0; j * c.head_dim < d.k.size(); ++j) {
+    d.k[j * c.head_dim] = rise(static_cast<int>(j));
+  }
+  return d;
+}
+
+TEST(AttentionPrefill, Bf16ScoresThatRise) {
+  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  for (const Rise rise : kRises) {
+    const Case c = {33, 3, 64, 460, 0};
+    Data d = Rising(c, rise);
+    for (size_t i = 0; i < d.q.size(); i += c.head_dim) d.q[i] = 1.0f;
+    PrefillTile t = MakeTile(c);
+    t.scale = 1.0f;
+    const Output got = RunBf16(t, d), want = Want(t, d);
+    if (rise == Jumps) {
+      ExpectNear(got.out, want.out, 0.06f);
+    } else {
+      ExpectNearBf16(got, want);
+    }
+  }
+}
+
+// Row i of `t` alone.
+Output RunRowBf16(const PrefillTile& t, const Data& d, int i) {
+  PrefillTile one = t;
+  one.rows = 1;
+  one.begin[0] = t.begin[i];
+  one.end[0] = t.end[i];
+  Data row = d;
+  row.q.assign(d.q.begin() + i * t.q_stride,
+               d.q.begin() + (i + 1) * t.q_stride);
+  return RunBf16(one, row);
+}
+
 TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
   if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
-  const Case c = {16, 3, 64, 201, 0};
-  const Data d(c, true);
-  const PrefillTile t = MakeTile(c);
-  const Output all = RunBf16(t, d);
-  for (int i : {0, 1, 8, 15}) {
-    PrefillTile one = t;
-    one.rows = 1;
-    one.begin[0] = t.begin[i];
-    one.end[0] = t.end[i];
-    Data row = d;
-    row.q.assign(d.q.begin() + i * t.q_stride,
-                 d.q.begin() + (i + 1) * t.q_stride);
-    ExpectRow(RunBf16(one, row), all, i);
+  for (const Case& c : {Case{16, 3, 64, 201, 0}, Case{48, 3, 64, 313, 0},
+                        Case{35, 1, 24, 300, 60}}) {
+    std::vector<Data> all_data = {Data(c, true)};
+    for (const Rise rise : kRises) all_data.push_back(Rising(c, rise));
+    for (const Data& d : all_data) {
+      const PrefillTile t = MakeTile(c);
+      const Output all = RunBf16(t, d);
+      for (int i : {0, 1, 8, 15, 31, 34, 47}) {
+        if (i < c.rows) ExpectRow(RunRowBf16(t, d, i), all, i);
+      }
+    }
+  }
+}
+
+// Entries that nobody sees may be gone.
+TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
+  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  const Case c = {20, 3, 64, 400, 211};
+  for (const Rise rise : kRises) {
+    const Data d = Rising(c, rise);
+    const PrefillTile t = MakeTile(c);
+    const Output want = RunBf16(t, d);
+    for (int dropped : {2, 8, 70, 128, 190}) {
+      PrefillTile rest = t;
+      rest.origin = dropped;
+      for (int i = 0; i < t.rows; ++i) {
+        rest.begin[i] -= dropped;
+        rest.end[i] -= dropped;
+      }
+      Data left = d;
+      for (auto* x : {&left.k, &left.v}) {
+        x->erase(x->begin(), x->begin() + dropped * c.head_dim);
+      }
+      const Output got = RunBf16(rest, left);
+      EXPECT_EQ(got.out, want.out) << dropped;
+      EXPECT_EQ(got.lse, want.lse) << dropped;
+    }
   }
 }
 

@@ -315,7 +315,7 @@ void PromptPass::StoreKv(int entry, const float* k, const float* v) {
   }
 }
 
-// Attention of up to kQueryTile rows of a tile, all heads, into the scratch.
+// Attention of up to kMaxQueryRows rows of a tile, all heads, into the scratch.
 void PromptPass::AttendRows(int tile, int first, int rows, Scratch* s) {
   const HyperParams& p = params_;
   const Segment& segment = segment_of(tile);
@@ -362,8 +362,8 @@ void PromptPass::AttendTile(int tile, int worker) {
   Scratch& s = scratch_[worker];
   const int first = tile * kPromptTile;
   const int rows = tile_rows(tile);
-  for (int r = 0; r < rows; r += kQueryTile) {
-    AttendRows(tile, r, std::min(kQueryTile, rows - r), &s);
+  for (int r = 0; r < rows; r += kMaxQueryRows) {
+    AttendRows(tile, r, std::min(kMaxQueryRows, rows - r), &s);
   }
   if (!NeedsOutput(tile)) return;
   PromptMatMul& matmul = *context_.prompt_matmul;
