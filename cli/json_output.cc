@@ -90,6 +90,7 @@ Json KvJson(const KvReport& report) {
           {"spec", report.spec},
           {"policy", report.policy},
           {"prefill", report.prefill},
+          {"prefill_mass", OrNull(report.prefill_mass)},
           {"tokens_seen", report.tokens_seen},
           {"tokens_kept_mean", report.tokens_kept_mean},
           {"entries_kept", report.entries_kept},

@@ -26,6 +26,9 @@ struct KvReport {
   std::string spec;       // the same in canonical form
   std::string policy;
   std::string prefill = "exact";
+  // prefill=sparse: estimated share of the prompt's attention in the blocks
+  // that were computed; none otherwise, and before a prompt.
+  std::optional<double> prefill_mass;
   int tokens_seen = 0;          // logical length
   double tokens_kept_mean = 0;  // mean over layers and KV heads
   int64_t entries_kept = 0;     // sum over layers and KV heads

@@ -233,6 +233,7 @@ void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
 
   const int last = t.end[t.rows - 1];
   for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
+    if (t.skips(block)) continue;
     const int first = std::max(block, 0);
     const int keys = std::min(block + kKeyBlock, last) - first;
     const float* bias = t.bias != nullptr ? t.bias + first : nullptr;

@@ -53,6 +53,14 @@ struct PrefillTile {
 
   // The block of entries that holds `entry`, from its first entry on.
   int BlockOf(int entry) const;
+  // [blocks from entry 0 on] blocks that no row attends to; null: none.
+  // REQUIRES: origin is 0, and the blocks of the rows' own entries are not
+  // among them.
+  const uint8_t* skip = nullptr;
+
+  bool skips(int block) const {
+    return skip != nullptr && skip[block / kKeyBlock] != 0;
+  }
   // Lanes: whole query tiles of every head.
   int columns() const {
     return (rows + kQueryTile - 1) / kQueryTile * kQueryTile * group;

@@ -438,6 +438,7 @@ void AttendPrefillBf16(const PrefillTile& t, const uint16_t* k,
              [&](const auto& c, int vector) { Begin(t, c, vector); });
   for (int block = t.BlockOf(t.begin[0]); block < call.last;
        block += kKeyBlock) {
+    if (t.skips(block)) continue;
     ForColumns(t, scratch,
                [&](const auto& c, int) { AddBlock(call, c, block); });
   }

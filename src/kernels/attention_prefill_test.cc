@@ -334,5 +334,45 @@ TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
   }
 }
 
+// Skipped blocks leave no trace: as if their entries were not there.
+TEST(AttentionPrefill, SkippedBlocks) {
+  ForAllTargets([] {
+    const int head_dim = 64, group = 3, rows = 48, entries = 8 * kKeyBlock;
+    auto k = RandomFloats(size_t(entries) * head_dim, 1);
+    auto v = RandomFloats(size_t(entries) * head_dim, 2);
+    const auto q = RandomFloats(size_t(rows) * group * head_dim, 3);
+    const std::vector<uint8_t> skip = {0, 1, 1, 0, 1, 0, 0, 0};
+    std::vector<float> left_k, left_v;
+    for (int b = 0; b < 8; ++b) {
+      if (skip[b] != 0) continue;
+      const size_t from = size_t(b) * kKeyBlock * head_dim;
+      const size_t to = from + size_t{kKeyBlock} * head_dim;
+      left_k.insert(left_k.end(), k.begin() + from, k.begin() + to);
+      left_v.insert(left_v.end(), v.begin() + from, v.begin() + to);
+    }
+    const auto attend = [&](int end, const uint8_t* skipped,
+                            const std::vector<float>& keys,
+                            const std::vector<float>& values) {
+      PrefillTile t;
+      t.rows = rows;
+      t.group = group;
+      t.head_dim = head_dim;
+      t.scale = 0.3f;
+      t.q = q.data();
+      t.q_stride = t.out_stride = size_t(group) * head_dim;
+      std::vector<float> out(q.size());
+      t.out = out.data();
+      t.skip = skipped;
+      for (int i = 0; i < rows; ++i) t.end[i] = end - rows + i + 1;
+      PrefillScratch scratch;
+      scratch.Resize(group, head_dim);
+      AttendPrefill(t, keys.data(), values.data(), &scratch);
+      return out;
+    };
+    EXPECT_EQ(attend(entries, skip.data(), k, v),
+              attend(5 * kKeyBlock, nullptr, left_k, left_v));
+  });
+}
+
 }  // namespace
 }  // namespace pyramidkv

@@ -126,6 +126,13 @@ Status CheckScorer(const CacheSpec& s) {
         "context; allowed: prefill=exact",
         s.policy));
   }
+  if (s.prefill == PrefillKind::kSparse &&
+      (of_prompt || s.scorer == Scorer::kColumnSums)) {
+    return Status::Usage(fmt::format(
+        "prefill=sparse does not work with {}, which needs the attention of "
+        "all rows to all entries; allowed: prefill=exact",
+        s.policy));
+  }
   return Status();
 }
 

@@ -34,7 +34,7 @@ enum class RowReduce { kMean, kMax };
 enum class GroupReduce { kMean, kMax, kSum };
 enum class ValueNorm { kOff, kV, kWo };
 enum class Evict { kPrefill, kDecode, kBoth };
-enum class PrefillKind { kExact, kStreaming };
+enum class PrefillKind { kExact, kStreaming, kSparse };
 enum class Remainder { kDrop, kCluster };
 enum class MergeRule {
   kMean,       // weighted by the tokens that each entry stands for

@@ -52,7 +52,9 @@ constexpr Name<Evict> kEvicts[] = {{"prefill", Evict::kPrefill},
                                    {"decode", Evict::kDecode},
                                    {"both", Evict::kBoth}};
 constexpr Name<PrefillKind> kPrefills[] = {
-    {"exact", PrefillKind::kExact}, {"streaming", PrefillKind::kStreaming}};
+    {"exact", PrefillKind::kExact},
+    {"streaming", PrefillKind::kStreaming},
+    {"sparse", PrefillKind::kSparse}};
 constexpr Name<Remainder> kRemainders[] = {{"drop", Remainder::kDrop},
                                            {"cluster", Remainder::kCluster}};
 constexpr Name<MergeRule> kMerges[] = {{"mean", MergeRule::kMean},

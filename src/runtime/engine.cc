@@ -120,7 +120,7 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
                               std::span<Session* const> sessions,
                               const Progress& progress) {
   if (tokens.empty()) return Status::Usage("the prompt is empty");
-  std::vector<SessionImpl*> exact, streaming;
+  std::vector<SessionImpl*> exact, sparse, streaming;
   for (Session* s : sessions) {
     auto* session = static_cast<SessionImpl*>(s);
     PKV_RETURN_IF_ERROR(session->CheckTokens(tokens));
@@ -137,11 +137,14 @@ Status EngineImpl::ReadShared(std::span<const int> tokens,
           "for all caches");
     }
     const CacheSpec& spec = session->sequence()->compressor.spec();
-    const bool streams = spec.prefill == PrefillKind::kStreaming;
-    (streams ? streaming : exact).push_back(session);
+    (spec.prefill == PrefillKind::kStreaming ? streaming
+     : spec.prefill == PrefillKind::kSparse  ? sparse
+                                             : exact)
+        .push_back(session);
   }
-  if (!exact.empty()) {
-    PKV_RETURN_IF_ERROR(SessionImpl::ReadAll(Parts(), exact, tokens, progress));
+  for (const auto& group : {exact, sparse}) {
+    if (group.empty()) continue;
+    PKV_RETURN_IF_ERROR(SessionImpl::ReadAll(Parts(), group, tokens, progress));
   }
   // Later chunks attend to what one cache kept of earlier ones.
   for (SessionImpl* session : streaming) {

@@ -47,6 +47,8 @@ PromptPass::PromptPass(const ForwardContext& context,
       position_(targets[0]->position),
       rows_(static_cast<int>(tokens.size())) {
   AddSegment({tokens.begin(), tokens.end()}, 0, 0);
+  sparse_ = position_ == 0 &&
+            targets_[0]->compressor.spec().prefill == PrefillKind::kSparse;
   bool repeats = false;
   for (const Sequence* s : targets_) {
     const ScorerNeeds needs = s->compressor.needs();
@@ -138,6 +140,9 @@ Status PromptPass::Begin(int prompt_end) {
     s.product.Resize(size_t(kPromptTile) * p.embedding);
     s.prefill.Resize(p.group(), p.head_dim);
   }
+  if (sparse_) {
+    blocks_.Resize(p.kv_heads, p.head_dim, rows_, context_.pool->threads());
+  }
   context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
   // A long prompt touches most of the embedding.
   context_.model->DropFilePages();
@@ -167,6 +172,10 @@ Result<bool> PromptPass::Step() {
   }
   context_.pool->ParallelFor(
       count, [&](int i, int worker) { ProjectTile(first + i, worker); });
+  if (IsSparse()) {
+    blocks_.AddKeys(k_, std::min(rows_, (first + count) * kPromptTile),
+                    context_.pool);
+  }
   context_.pool->ParallelFor(count, [&](int i, int worker) {
     // The last tile attends to the most: begin with it.
     const int tile = first + count - 1 - i;
@@ -183,6 +192,7 @@ Result<bool> PromptPass::Step() {
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(s->compressor.End(&s->cache));
     s->position = position_ + rows_;
+    if (sparse_) s->prefill_mass = blocks_.covered();
   }
   return true;
 }
@@ -198,6 +208,7 @@ bool PromptPass::NeedsAttention(int tile) const {
 }
 
 void PromptPass::BeginLayer() {
+  blocks_.BeginLayer();
   const KvCache& cache = targets_[0]->cache;
   const int head_dim = params_.head_dim;
   int longest = 0;  // repetition
@@ -316,7 +327,8 @@ void PromptPass::StoreKv(int entry, const float* k, const float* v) {
 }
 
 // Attention of up to kMaxQueryRows rows of a tile, all heads, into the scratch.
-void PromptPass::AttendRows(int tile, int first, int rows, Scratch* s) {
+void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
+  Scratch* s = &scratch_[worker];
   const HyperParams& p = params_;
   const Segment& segment = segment_of(tile);
   const size_t q_width = this->q_width();
@@ -349,6 +361,7 @@ void PromptPass::AttendRows(int tile, int first, int rows, Scratch* s) {
           visible <= position_ ? begin : past_[h] + visible - position_;
       t.end[i] = past_[h] + segment.entry + row + 1;
     }
+    if (IsSparse()) blocks_.Choose(h, worker, &t);
     if (context_.bf16_attention) {
       AttendPrefillBf16(t, k16_[h].data(), v16_[h].data(), &s->prefill);
     } else {
@@ -363,7 +376,7 @@ void PromptPass::AttendTile(int tile, int worker) {
   const int first = tile * kPromptTile;
   const int rows = tile_rows(tile);
   for (int r = 0; r < rows; r += kMaxQueryRows) {
-    AttendRows(tile, r, std::min(kMaxQueryRows, rows - r), &s);
+    AttendRows(tile, r, std::min(kMaxQueryRows, rows - r), worker);
   }
   if (!NeedsOutput(tile)) return;
   PromptMatMul& matmul = *context_.prompt_matmul;

@@ -28,6 +28,7 @@
 #include "runtime/forward_context.h"
 #include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
+#include "runtime/sparse_prefill.h"
 
 namespace pyramidkv {
 
@@ -80,7 +81,8 @@ class PromptPass {
   void AttendTile(int tile, int worker);   // attention, output projection
   void FeedForwardTile(int tile, int worker);
   void StoreKv(int entry, const float* k, const float* v);
-  void AttendRows(int tile, int first, int rows, Scratch* scratch);
+  void AttendRows(int tile, int first, int rows, int worker);
+  bool IsSparse() const { return sparse_ && targets_[0]->windows[layer_] == 0; }
   bool NeedsAttention(int tile) const;
   bool NeedsOutput(int tile) const;
   Status EndLayer();
@@ -131,6 +133,9 @@ class PromptPass {
   std::vector<std::vector<float>> bias_;            // [kv_heads], or empty
   std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // bf16 attention only
   std::vector<Scratch> scratch_;                    // [threads]
+  // prefill=sparse, in layers without a window of a sequence that is new.
+  bool sparse_ = false;
+  SparsePrefill blocks_;
 };
 
 }  // namespace pyramidkv

@@ -35,6 +35,7 @@ void Sequence::Reset() {
   cache.Clear();
   compressor.Reset();
   position = rope_shift = 0;
+  prefill_mass.reset();
 }
 
 int Sequence::RowsAtOnce() const {

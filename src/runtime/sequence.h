@@ -3,6 +3,7 @@
 #ifndef PYRAMIDKV_RUNTIME_SEQUENCE_H_
 #define PYRAMIDKV_RUNTIME_SEQUENCE_H_
 
+#include <optional>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -56,6 +57,7 @@ struct Sequence {
   Compressor compressor;
   int position = 0;    // of the next token; never derived from a length
   int rope_shift = 0;  // keys are rotated for position - rope_shift
+  std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:
   Status Renumber(int longest, ThreadPool* pool);

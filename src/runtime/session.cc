@@ -211,6 +211,9 @@ KvReport SessionImpl::Report() const {
   KvReport report;
   if (compressor.spec().prefill == PrefillKind::kStreaming) {
     report.prefill = "streaming";
+  } else if (compressor.spec().prefill == PrefillKind::kSparse) {
+    report.prefill = "sparse";
+    report.prefill_mass = sequence_.prefill_mass;
   }
   report.requested = requested_;
   report.spec = FormatCacheSpec(compressor.spec());

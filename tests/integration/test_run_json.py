@@ -12,6 +12,7 @@ KV_LAYER = {"layer": int, "budget": OPTIONAL(int), "kept": [int],
 KV = {"requested": str, "spec": str, "policy": str, "prefill": str,
       "tokens_seen": int, "tokens_kept_mean": NUMBER, "entries_kept": int,
       "entries_full": int, "bytes": int, "bytes_full": int, "peak_bytes": int,
+      "prefill_mass": OPTIONAL(NUMBER),
       "retained_mass": OPTIONAL(NUMBER), "warnings": [str],
       "layers": [KV_LAYER]}
 TIMINGS = {"load_ms": NUMBER, "prefill_ms": NUMBER,
