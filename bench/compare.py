@@ -59,11 +59,15 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     rows = goals.rows_of(args.only, args.max_tokens)
-    runs, bounds, statements = measure.measure(
+    runs, bound_runs, statements = measure.measure(
         rows, "bounds" in args.only, args
     )
     summaries = {row: goals.summarise(runs[row]) for row in rows}
-    if bounds:
+    noises = [summary["noise"] for summary in summaries.values()]
+    bounds = None
+    if bound_runs:
+        bounds = goals.best_bounds(bound_runs)
+        noises.append(bounds["noise"])
         shape = shape_of(args.model)
         for row, summary in summaries.items():
             if row.has_bounds:
@@ -71,7 +75,7 @@ def main():
     document = {
         "threads": args.threads,
         "n_gen": args.predict,
-        "noise": max(summary["noise"] for summary in summaries.values()),
+        "noise": max(noises),
         "bounds": bounds,
         "answers": statements,
         "rows": [

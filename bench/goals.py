@@ -197,6 +197,14 @@ def rows_of(groups, max_tokens=None):
     ]
 
 
+def best_bounds(runs):
+    """The highest speeds of all runs, and the noise of the quietest."""
+    return {
+        key: (min if key == "noise" else max)(run[key] for run in runs)
+        for key in runs[0]
+    }
+
+
 TIMES = ("ttft_ms", "tpot_ms", "decode_tokens_per_s", "processor_s")
 
 

@@ -59,20 +59,16 @@ def check_answers(rows, ids_of, args):
 
 
 def measure(rows, with_bounds, args):
-    """({row: [run of each repetition]}, bounds or None, statements)
-
-    Bounds are the best of all repetitions: what the machine can do.
-    """
+    """({row: [run of each repetition]}, the same of bounds, statements)"""
     tokenizer = Tokenizer(args.model)
     ids_of = {n: prompt_ids(tokenizer, n) for n in {r.tokens for r in rows}}
     references = check_answers(rows, ids_of, args)
     runs = {row: [] for row in rows}
-    bounds = {}
+    bounds = []
     for repetition in range(args.repetitions):
         if with_bounds:
             processes.wait_until_quiet(NOISE_LIMIT, args.patience)
-            for key, value in processes.bounds(args.threads).items():
-                bounds[key] = max(value, bounds.get(key, 0))
+            bounds.append(processes.bounds(args.threads))
         for row in rows:
             processes.wait_until_quiet(NOISE_LIMIT, args.patience)
             run = run_row(row, ids_of[row.tokens], args)
@@ -88,4 +84,4 @@ def measure(rows, with_bounds, args):
         for row in rows
         if row.system != goals.OURS and row.sequences == 1
     ]
-    return runs, bounds or None, statements
+    return runs, bounds, statements

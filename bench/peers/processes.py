@@ -186,7 +186,7 @@ def openvino(ids, backend, predict, threads, model=MODEL):
 
 def bounds(threads):
     """What the machine does at most: {read_bytes_per_s, bf16_flops_per_s,
-    u8s8_flops_per_s}.
+    u8s8_flops_per_s}, and noise as above.
     """
     names = {
         f"MemoryRead/{threads}/real_time": ("read_bytes_per_s", "bytes/s"),
@@ -198,15 +198,18 @@ def bounds(threads):
         BINARY.with_name("kernels_bench"), f"--benchmark_filter={pattern}",
         "--benchmark_format=json",
     ]  # fmt: skip
+    usage = Usage()
     run = subprocess.run(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    noise = usage.report()["noise"]
     if run.returncode != 0:
         raise SystemExit(f"kernels_bench failed with {run.returncode}")
     found = {b["name"]: b for b in json.loads(run.stdout)["benchmarks"]}
     if set(found) != set(names):
         raise SystemExit(f"kernels_bench knows no bounds of {threads} threads")
-    return {key: found[name][value] for name, (key, value) in names.items()}
+    speeds = {key: found[name][value] for name, (key, value) in names.items()}
+    return speeds | {"noise": noise}
