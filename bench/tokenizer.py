@@ -1,5 +1,6 @@
 """The model's tokenizer, as llama.cpp runs it."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -34,3 +35,11 @@ class Tokenizer:
 
     def count(self, text):
         return len(self.encode(text))
+
+    def metadata(self, key, default=None):
+        """A value of the file's header, as text."""
+        buffer = ctypes.create_string_buffer(256)
+        length = llama_cpp.llama_model_meta_val_str(
+            self._model, key.encode(), buffer, len(buffer)
+        )
+        return default if length < 0 else buffer.value.decode()

@@ -20,12 +20,14 @@ namespace pyramidkv::cli {
 namespace {
 
 constexpr int kMaxRepetitions = 1000;
+constexpr int kMaxSequences = 1024;
 
 struct BenchFlags {
   ModelFlags model;
   CacheFlags cache;
   std::vector<int> prompts = {512, 2048};
   int n_gen = 64;
+  int sequences = 1;
   int repetitions = 3;
   std::string format = "md";
   bool json = false;
@@ -75,6 +77,7 @@ Json RowJson(const Row& row) {
           {"prompt_tokens", row.request.prompt_tokens},
           {"depth", row.request.prompt_tokens},
           {"n_gen", row.request.n_gen},
+          {"sequences", row.request.sequences},
           {"ttft_ms", Median(row, "ttft_ms")},
           {"tpot_ms", Median(row, "tpot_ms")},
           {"prefill_tokens_per_s", Median(row, "prefill_tokens_per_s")},
@@ -129,10 +132,12 @@ std::string MarkdownRows(const Json& bench) {
   }
   const Json& machine = bench["machine"];
   return fmt::format(
-      "{}, {} threads, {}; {}; medians of {} runs\n\n{}",
+      "{}, {} threads, {}; {}; sequences decoded together: {}; medians of {} "
+      "runs\n\n{}",
       machine["cpu"].get<std::string>(), machine["threads"].dump(),
       machine["compute"].get<std::string>(), bench["model"].get<std::string>(),
-      bench["rows"][0]["runs"].dump(), MarkdownTable(table));
+      bench["rows"][0]["sequences"].dump(), bench["rows"][0]["runs"].dump(),
+      MarkdownTable(table));
 }
 
 std::string CsvCellText(const Json& value) {
@@ -166,6 +171,7 @@ Result<std::vector<Row>> Rows(const BenchFlags& flags) {
   BenchRowRequest request;
   request.model = flags.model;
   request.n_gen = flags.n_gen;
+  request.sequences = flags.sequences;
   PKV_ASSIGN_OR_RETURN(request.model.path, ResolveModelPath(flags.model.path));
   std::vector<Row> rows;
   for (const int prompt : flags.prompts) {
@@ -213,6 +219,12 @@ Command AddBenchCommand(CLI::App& root) {
       ->default_str("512,2048");
   app->add_option("-n,--n-gen", flags->n_gen, "Tokens to generate")
       ->check(InRange(0, 1 << 24))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--parallel", flags->sequences,
+                  "Sequences that read the prompt and are decoded together, "
+                  "also -np")
+      ->check(InRange(1, kMaxSequences))
       ->type_name("N")
       ->capture_default_str();
   app->add_option("-r,--repetitions", flags->repetitions, "Runs of each row")

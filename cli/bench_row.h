@@ -20,11 +20,13 @@ struct BenchRowRequest {
   std::string spec = "full";
   int prompt_tokens = 0;
   int n_gen = 0;
+  int sequences = 1;  // that read the prompt and are decoded together
 };
 
 // Runs the request in a process of its own and returns what it measured:
 // {model, spec, compute, threads, timings, kv_bytes, kv_bytes_full,
-// peak_rss_bytes}.
+// peak_rss_bytes}. Bytes of caches and decode_tokens_per_s are those of all
+// sequences together.
 Result<Json> RunBenchRow(const BenchRowRequest& request);
 
 // `words` words of varied text, the same for every call.

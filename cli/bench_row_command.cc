@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <random>
+#include <span>
 
 #include "cli/bench_row.h"
 #include "cli/command.h"
@@ -18,15 +20,75 @@ namespace {
 
 constexpr int kWordsPerSentence = 12;
 
+// The sessions of a row, and the form that the engine takes them in.
+struct Sessions {
+  std::vector<std::unique_ptr<Session>> owned;
+  std::vector<Session*> pointers;
+};
+
+Result<Sessions> NewSessions(const BenchRowRequest& request, Engine* engine) {
+  Sessions sessions;
+  for (int i = 0; i < request.sequences; ++i) {
+    PKV_ASSIGN_OR_RETURN(
+        std::unique_ptr<Session> session,
+        engine->NewSession({.kv = request.spec,
+                            .context_size = request.model.context_size,
+                            .max_new_tokens = request.n_gen}));
+    sessions.pointers.push_back(session.get());
+    sessions.owned.push_back(std::move(session));
+  }
+  return sessions;
+}
+
+// As `run` does it.
+Result<Generation> GenerateAlone(Session* session, int n_gen) {
+  GenerateOptions answer;
+  answer.max_tokens = n_gen;
+  answer.ignore_eos = true;
+  answer.cancel = StopFlag();
+  return session->Generate(answer);
+}
+
+// Greedy, a token of every session at each step. The tokens are the first
+// session's.
+Result<Generation> GenerateTogether(Engine* engine,
+                                    std::span<Session* const> sessions,
+                                    int n_gen) {
+  Generation generation;
+  std::vector<int> tokens(sessions.size());
+  Stopwatch watch;
+  for (int step = 0; step < n_gen; ++step) {
+    if (StopRequested()) return Status::Cancelled();
+    if (step > 0) {
+      PKV_RETURN_IF_ERROR(engine->DecodeBatch(sessions, tokens));
+    }
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      const std::span<const float> logits = sessions[i]->logits();
+      tokens[i] = static_cast<int>(
+          std::max_element(logits.begin(), logits.end()) - logits.begin());
+    }
+    generation.tokens.emplace_back().id = tokens[0];
+    if (step > 0) continue;
+    generation.first_token_ms = watch.Milliseconds();
+    watch = Stopwatch();
+  }
+  generation.decode_ms = watch.Milliseconds();
+  return generation;
+}
+
 Json RowJson(const BenchRowRequest& request, const Engine& engine,
-             const Timings& timings, const KvReport& kv) {
+             Timings timings, const Session& first) {
+  const KvReport kv = first.Report();
+  if (timings.decode_tokens_per_s) {
+    *timings.decode_tokens_per_s *= request.sequences;
+  }
   return {{"model", engine.info().name},
           {"spec", kv.spec},
           {"compute", ComputeName(engine.compute())},
           {"threads", engine.threads()},
           {"timings", TimingsJson(timings)},
-          {"kv_bytes", kv.bytes},
-          {"kv_bytes_full", kv.bytes_full},
+          {"kv_bytes", kv.bytes * request.sequences},
+          {"kv_bytes_full", kv.bytes_full * request.sequences},
           {"peak_rss_bytes", PeakRssBytes()}};
 }
 
@@ -41,29 +103,27 @@ Status MeasureRow(const BenchRowRequest& request) {
   PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
                        engine->Tokenize(PseudoText(request.prompt_tokens), {}));
   prompt.resize(request.prompt_tokens);
-  PKV_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Session> session,
-      engine->NewSession({.kv = request.spec,
-                          .context_size = request.model.context_size,
-                          .max_new_tokens = request.n_gen}));
+  PKV_ASSIGN_OR_RETURN(const Sessions sessions,
+                       NewSessions(request, engine.get()));
+  Session* const first = sessions.pointers[0];
   const InterruptScope scope;
   const Stopwatch prefill;
   PKV_RETURN_IF_ERROR(
-      session->Read(prompt, [](int64_t, int64_t) { return !StopRequested(); }));
+      engine->ReadShared(prompt, sessions.pointers,
+                         [](int64_t, int64_t) { return !StopRequested(); }));
   const double prefill_ms = prefill.Milliseconds();
   Generation generation;
   if (request.n_gen > 0) {
-    GenerateOptions answer;
-    answer.max_tokens = request.n_gen;
-    answer.ignore_eos = true;
-    answer.cancel = StopFlag();
-    PKV_ASSIGN_OR_RETURN(generation, session->Generate(answer));
+    PKV_ASSIGN_OR_RETURN(
+        generation,
+        request.sequences == 1
+            ? GenerateAlone(first, request.n_gen)
+            : GenerateTogether(engine.get(), sessions.pointers, request.n_gen));
   }
   if (StopRequested()) return Status::Cancelled();
   const Timings timings =
       MakeTimings(load_ms, prefill_ms, request.prompt_tokens, generation);
-  return WriteStdout(
-      Dump(RowJson(request, *engine, timings, session->Report())));
+  return WriteStdout(Dump(RowJson(request, *engine, timings, *first)));
 }
 
 }  // namespace
@@ -92,7 +152,8 @@ Result<Json> RunBenchRow(const BenchRowRequest& request) {
       "--compute=" + model.compute,
       fmt::format("--ctx-size={}", model.context_size),
       fmt::format("--n-prompt={}", request.prompt_tokens),
-      fmt::format("--n-gen={}", request.n_gen)};
+      fmt::format("--n-gen={}", request.n_gen),
+      fmt::format("--parallel={}", request.sequences)};
   if (model.threads > 0)
     args.push_back(fmt::format("--threads={}", model.threads));
   PKV_ASSIGN_OR_RETURN(const std::string text, RunSelf(args));
@@ -110,6 +171,7 @@ Command AddBenchRowCommand(CLI::App& root) {
   app->add_option("--kv", request->spec);
   app->add_option("--n-prompt", request->prompt_tokens);
   app->add_option("--n-gen", request->n_gen);
+  app->add_option("--parallel", request->sequences);
   return {app, [request] { return MeasureRow(*request); }};
 }
 

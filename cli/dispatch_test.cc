@@ -50,6 +50,7 @@ const Case kCases[] = {
     {"PlanMissesDims", {"plan", "--layers", "3"}, "--kv-heads, --head-dim"},
     {"PlanModelAndDims", {"plan", "-m", "f", "--layers", "3"}, "--layers"},
     {"BenchLengths", {"bench", "-p", "8,x"}, "--n-prompt"},
+    {"BenchSequences", {"bench", "-np", "0"}, "--parallel"},
     {"BenchFormat", {"bench", "-o", "xml"}, "md, json, csv"},
     {"EvalWithoutTask", {"eval"}, "task"},
     {"EvalTask", {"eval", "riddle"}, "passkey, needle, kl"},

@@ -1,4 +1,4 @@
-"""Runs of pyramidkv and of llama.cpp as whole processes.
+"""Runs of pyramidkv and of its peers as whole processes.
 
 Each returns a dict: ttft_ms, tpot_ms, prefill_tokens_per_s, tokens,
 peak_rss_bytes and rss_before_load_bytes (VmHWM at the end, and of the same
@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "build/release/bin/pyramidkv"
 MODEL = ROOT / "models/default.gguf"
+OPENVINO_PYTHON = ROOT / ".deps/peers/openvino/bin/python"
+MODEL_CONTEXT = 8192  # beyond it the context has to be asked for
 
 
 def _busy_seconds():
@@ -85,6 +87,11 @@ def _peak_rss_bytes(pid):
     return int(line.split()[1]) * 1024
 
 
+def _context(tokens):
+    """The command's --ctx-size: 0 is the model's own."""
+    return 0 if tokens <= MODEL_CONTEXT else -(-tokens // 1024) * 1024
+
+
 def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
     """The prompt comes through a FIFO, which the command reads before it
     loads the model: while it waits there, its memory before loading is read.
@@ -95,7 +102,8 @@ def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
         command = [
             BINARY, "run", "--json", "--ignore-eos", "-m", model,
             "--kv", spec, "-n", str(predict), "-t", str(threads),
-            "--temp", "0", "--prompt-tokens", fifo,
+            "--temp", "0", "-c", str(_context(len(ids) + predict)),
+            "--prompt-tokens", fifo,
         ]  # fmt: skip
         if logits:
             command += ["--logits", logits]
@@ -123,18 +131,85 @@ def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
     } | usage.report()
 
 
-def llama_cpp(ids, predict, threads, model=MODEL, logits=None):
+def pyramidkv_together(tokens, spec, sequences, predict, threads, model=MODEL):
+    """Several sequences in one batch, behind a prompt that the command makes.
+
+    Its memory before the model is loaded is not known.
+    """
+    command = [
+        BINARY, "bench", "--json", "-r", "1", "-m", model, "--kv", spec,
+        "-p", str(tokens), "-n", str(predict), "-np", str(sequences),
+        "-t", str(threads), "-c", str(_context(tokens + predict)),
+    ]  # fmt: skip
+    usage = Usage()
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if run.returncode != 0:
+        raise SystemExit(f"pyramidkv bench failed with {run.returncode}")
+    (row,) = json.loads(run.stdout)["rows"]
+    keys = (
+        "ttft_ms", "tpot_ms", "prefill_tokens_per_s", "decode_tokens_per_s",
+        "kv_bytes", "kv_bytes_full",
+    )  # fmt: skip
+    return {key: row[key] for key in keys} | usage.report()
+
+
+def _peer(python, script, ids, *flags):
+    """The JSON of a script that runs a peer once."""
     with tempfile.TemporaryDirectory() as folder:
         prompt = Path(folder, "ids")
         prompt.write_text(json.dumps(ids))
-        command = [
-            sys.executable, Path(__file__).with_name("llama_cpp_row.py"),
-            prompt, "-m", model, "-n", str(predict), "-t", str(threads),
-        ]  # fmt: skip
-        if logits:
-            command += ["--logits", logits]
+        command = [python, Path(__file__).with_name(script), prompt]
         usage = Usage()
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        run = subprocess.run(
+            [*command, *map(str, flags)], stdout=subprocess.PIPE, text=True
+        )
     if run.returncode != 0:
-        raise SystemExit(f"llama_cpp_row.py failed with {run.returncode}")
+        raise SystemExit(f"{script} failed with {run.returncode}")
     return json.loads(run.stdout) | usage.report()
+
+
+def llama_cpp(
+    ids, predict, threads, model=MODEL, sequences=1, logits=None
+):
+    flags = ["-m", model, "-n", predict, "-t", threads, "-np", sequences]
+    if logits:
+        flags += ["--logits", logits]
+    return _peer(sys.executable, "llama_cpp_row.py", ids, *flags)
+
+
+def openvino(ids, backend, predict, threads, model=MODEL):
+    if not OPENVINO_PYTHON.exists():
+        raise SystemExit("no OpenVINO here: run script/bootstrap --peers")
+    flags = "-m", model, "-n", predict, "-t", threads, "--backend", backend
+    return _peer(OPENVINO_PYTHON, "openvino_row.py", ids, *flags)
+
+
+def bounds(threads):
+    """What the machine does at most: {read_bytes_per_s, bf16_flops_per_s,
+    u8s8_flops_per_s}, and noise as above.
+    """
+    names = {
+        f"MemoryRead/{threads}/real_time": ("read_bytes_per_s", "bytes/s"),
+        f"GemmPeak/bf16/{threads}/real_time": ("bf16_flops_per_s", "FLOP/s"),
+        f"GemmPeak/u8s8/{threads}/real_time": ("u8s8_flops_per_s", "FLOP/s"),
+    }
+    pattern = "|".join(f"^{name}$" for name in names)
+    command = [
+        BINARY.with_name("kernels_bench"), f"--benchmark_filter={pattern}",
+        "--benchmark_format=json",
+    ]  # fmt: skip
+    usage = Usage()
+    run = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    noise = usage.report()["noise"]
+    if run.returncode != 0:
+        raise SystemExit(f"kernels_bench failed with {run.returncode}")
+    found = {b["name"]: b for b in json.loads(run.stdout)["benchmarks"]}
+    if set(found) != set(names):
+        raise SystemExit(f"kernels_bench knows no bounds of {threads} threads")
+    speeds = {key: found[name][value] for name, (key, value) in names.items()}
+    return speeds | {"noise": noise}

@@ -1,5 +1,6 @@
 """The documents of --json, key by key, and what shapes an answer."""
 
+import math
 import subprocess
 
 import pytest
@@ -33,7 +34,8 @@ BENCH = {"machine": {"cpu": str, "processors": int, "memory_bytes": int,
                      "threads": int, "compute": str},
          "model": str,
          "rows": [{"spec": str, "prompt_tokens": int, "depth": int,
-                   "n_gen": int, "ttft_ms": NUMBER, "tpot_ms": NUMBER,
+                   "n_gen": int, "sequences": int,
+                   "ttft_ms": NUMBER, "tpot_ms": NUMBER,
                    "prefill_tokens_per_s": NUMBER,
                    "decode_tokens_per_s": NUMBER, "kv_bytes": int,
                    "kv_bytes_full": int, "peak_rss_bytes": int, "runs": int,
@@ -152,6 +154,19 @@ def test_bench_document():
     assert (full["spec"], snap["spec"]) == ("full", "snapkv,keep=0.5")
     assert full["prompt_tokens"] == full["depth"] == 64
     assert snap["kv_bytes"] < full["kv_bytes"]
+
+
+def test_bench_of_several_sequences():
+    """Same work for each: the caches add up, and so does the speed."""
+    one, three = [
+        cli.call_json("bench", "-p", 64, "-n", 3, "-r", 1, "-np", count,
+                      "--kv", "snapkv,keep=0.5")["rows"][0]
+        for count in (1, 3)]
+    assert (one["sequences"], three["sequences"]) == (1, 3)
+    for key in ("kv_bytes", "kv_bytes_full"):
+        assert three[key] == 3 * one[key]
+    assert math.isclose(three["decode_tokens_per_s"],
+                        3000 / three["tpot_ms"], rel_tol=1e-6)
 
 
 def test_chat_from_a_pipe():
