@@ -346,7 +346,7 @@ void RowProduct(benchmark::State& state) {
                                size_t{kVocabulary}};
   for (auto _ : state) {
     input.Set(x.data(), rows, kEmbedding, false);
-    input.PrepareFor(weights.matrix);
+    input.PrepareFor(weights.matrix, &pool);
     MultiplyRows({&product, 1}, &pool);
   }
   SetBytes(state, double(weights.data.size()));

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kPromptGroup = 12;  // rows whose sums fit into the registers
 constexpr int kFineGroup = 8;
+constexpr int kForkRows = 4;  // worth more than one thread
 
 }  // namespace
 
@@ -267,18 +268,16 @@ void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
   __builtin_memcpy(numbers + 12 * group, &minus_half, 4);
 }
 
+// Row r of a group, which may be one of padding: those repeat the last one.
 template <int kPlanes>
-void QuantizeGroup(const float* x, const Int8Rows::Group& group, int cols,
-                   std::byte* data) {
+void QuantizeRow(const float* x, const Int8Rows::Group& group, int r, int cols,
+                 std::byte* data) {
   auto* to = reinterpret_cast<uint8_t*>(data + group.offset);
   const int padded = group.padded_rows;
-  for (int b = 0; b < cols / kBlockCols; ++b) {
-    for (int r = 0; r < padded; ++r) {
-      // Rows of padding repeat the last one.
-      const int row = group.first + (r < group.rows ? r : group.rows - 1);
-      QuantizeBlock<kPlanes>(x + size_t(row) * cols + b * kBlockCols, r, padded,
-                             to);
-    }
+  const int row = group.first + (r < group.rows ? r : group.rows - 1);
+  x += size_t(row) * cols;
+  for (int b = 0; b < cols / kBlockCols; ++b, x += kBlockCols) {
+    QuantizeBlock<kPlanes>(x, r, padded, to);
     to += padded * BlockRowBytes(kPlanes);
   }
 }
@@ -296,7 +295,8 @@ Int8Rows::Group NextGroup(int first, int left, bool fine) {
 
 }  // namespace
 
-void Int8Rows::Set(const float* x, int rows, int cols, int fine_rows) {
+void Int8Rows::Set(const float* x, int rows, int cols, int fine_rows,
+                   ThreadPool* pool) {
   cols_ = cols;
   groups_.clear();
   size_t bytes = 0;
@@ -310,10 +310,17 @@ void Int8Rows::Set(const float* x, int rows, int cols, int fine_rows) {
   }
   data_.Resize(bytes);
   for (const Group& group : groups_) {
-    if (group.planes == 2) {
-      QuantizeGroup<2>(x, group, cols, data_.data());
+    const auto quantize = [&](int r, int) {
+      if (group.planes == 2) {
+        QuantizeRow<2>(x, group, r, cols, data_.data());
+      } else {
+        QuantizeRow<1>(x, group, r, cols, data_.data());
+      }
+    };
+    if (pool != nullptr && group.padded_rows >= kForkRows) {
+      pool->ParallelFor(group.padded_rows, quantize);
     } else {
-      QuantizeGroup<1>(x, group, cols, data_.data());
+      for (int r = 0; r < group.padded_rows; ++r) quantize(r, 0);
     }
   }
 }

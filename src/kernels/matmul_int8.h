@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
 #include "kernels/weight_tiles.h"
 
 namespace pyramidkv {
@@ -41,7 +42,9 @@ class Int8Rows {
 
   // Quantises x [rows, cols], packed, the first `fine_rows` of them in two
   // planes. REQUIRES: HasInt8Products(), cols a multiple of kBlockCols.
-  void Set(const float* x, int rows, int cols, int fine_rows);
+  // pool: for more than a few rows; null: none.
+  void Set(const float* x, int rows, int cols, int fine_rows,
+           ThreadPool* pool = nullptr);
 
   int cols() const { return cols_; }
   std::span<const Group> groups() const { return groups_; }

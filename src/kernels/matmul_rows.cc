@@ -114,9 +114,9 @@ void RowsInput::Set(const float* x, int rows, int cols, bool exact) {
   for (Form& form : forms_) form.valid = false;
 }
 
-void RowsInput::PrepareFor(const WeightMatrix& w) {
+void RowsInput::PrepareFor(const WeightMatrix& w, ThreadPool* pool) {
   if (w.tiles != nullptr && !exact_) {
-    if (!has_int8_) int8_.Set(x_, rows_, cols_, /*fine_rows=*/rows_);
+    if (!has_int8_) int8_.Set(x_, rows_, cols_, /*fine_rows=*/rows_, pool);
     has_int8_ = true;
     return;
   }

@@ -29,7 +29,7 @@ class RowsInput {
   // exact: dot products in f32 on expanded weights, nothing is quantised.
   void Set(const float* x, int rows, int cols, bool exact);
   // Quantises for products with w and its like (once per form).
-  void PrepareFor(const WeightMatrix& w);
+  void PrepareFor(const WeightMatrix& w, ThreadPool* pool);
 
   const float* x() const { return x_; }
   int rows() const { return rows_; }

@@ -14,7 +14,7 @@ std::vector<float> Multiply(const WeightMatrix& w, const std::vector<float>& x,
   ThreadPool pool(threads);
   RowsInput input;
   input.Set(x.data(), rows, w.cols, exact);
-  input.PrepareFor(w);
+  input.PrepareFor(w, &pool);
   std::vector<float> y(size_t(rows) * w.rows);
   const RowsProduct product{&w, &input, bias, y.data(), size_t(w.rows)};
   MultiplyRows({&product, 1}, &pool);

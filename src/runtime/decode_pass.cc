@@ -76,7 +76,7 @@ void DecodePass::Output(const float* hidden, int rows, float* logits) {
   }
   const WeightMatrix& w = context_.model->output();
   input_.Set(normed_.data(), rows, p.embedding, context_.exact);
-  input_.PrepareFor(w);
+  input_.PrepareFor(w, context_.pool);
   const RowsProduct product{&w, &input_, nullptr, logits, size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
   if (p.final_softcap > 0) {
@@ -87,13 +87,15 @@ void DecodePass::Output(const float* hidden, int rows, float* logits) {
 Status DecodePass::Project(int layer) {
   const HyperParams& p = params_;
   const LayerWeights& w = context_.model->layers()[layer];
-  for (int r = 0; r < rows(); ++r) {
+  ForRows([&](int r) {
     RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.attn_norm.data(),
             p.embedding, p.rms_epsilon,
             normed_.data() + size_t(r) * p.embedding);
-  }
+  });
   input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) input_.PrepareFor(*m);
+  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) {
+    input_.PrepareFor(*m, context_.pool);
+  }
   const size_t q_width = size_t(p.heads) * p.head_dim;
   const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
   const RowsProduct products[] = {
@@ -101,12 +103,12 @@ Status DecodePass::Project(int layer) {
       {&w.k, &input_, BiasOrNull(w.k_bias), k_.data(), kv_width},
       {&w.v, &input_, BiasOrNull(w.v_bias), v_.data(), kv_width}};
   MultiplyRows(products, context_.pool);
-  for (int r = 0; r < rows(); ++r) {
+  ForRows([&](int r) {
     NormRows(w.q_norm, p.heads, p.rms_epsilon, q_.data() + r * q_width);
     NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k_.data() + r * kv_width);
     rotations_.Apply(layer, r, p.heads, q_.data() + r * q_width);
     rotations_.Apply(layer, r, p.kv_heads, k_.data() + r * kv_width);
-  }
+  });
   return Append(layer);
 }
 
@@ -190,10 +192,13 @@ void DecodePass::Attend(int layer) {
                          results_.data() + t.result,
                          t.weights < 0 ? nullptr : weights_.data() + t.weights);
       });
-  for (const Merge& m : merges_) {
-    MergeDecodeParts(results_.data() + m.result, m.parts, p.group(), p.head_dim,
-                     m.out);
-  }
+  ForRows([&](int r) {
+    for (int h = 0; h < p.kv_heads; ++h) {
+      const Merge& m = merges_[r * p.kv_heads + h];
+      MergeDecodeParts(results_.data() + m.result, m.parts, p.group(),
+                       p.head_dim, m.out);
+    }
+  });
   if (gathers) GatherReceived(layer);
 }
 
@@ -222,30 +227,38 @@ void DecodePass::AddProduct(const WeightMatrix& w,
                             const std::vector<float>& post_norm,
                             const float* x) {
   input_.Set(x, rows(), w.cols, context_.exact);
-  input_.PrepareFor(w);
+  input_.PrepareFor(w, context_.pool);
   const RowsProduct product{&w, &input_, BiasOrNull(bias), product_.data(),
                             size_t(w.rows)};
   MultiplyRows({&product, 1}, context_.pool);
-  NormRows(post_norm, rows(), params_.rms_epsilon, product_.data());
-  AddTo(product_.data(), size_t(rows()) * w.rows, hidden_.data());
+  ForRows([&](int r) {
+    float* const row = product_.data() + size_t(r) * w.rows;
+    NormRows(post_norm, 1, params_.rms_epsilon, row);
+    AddTo(row, w.rows, hidden_.data() + size_t(r) * w.rows);
+  });
 }
 
 void DecodePass::FeedForward(int layer) {
   const HyperParams& p = params_;
   const LayerWeights& w = context_.model->layers()[layer];
-  for (int r = 0; r < rows(); ++r) {
+  ForRows([&](int r) {
     RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.ffn_norm.data(),
             p.embedding, p.rms_epsilon,
             normed_.data() + size_t(r) * p.embedding);
-  }
+  });
   input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.gate, &w.up}) input_.PrepareFor(*m);
+  for (const WeightMatrix* m : {&w.gate, &w.up}) {
+    input_.PrepareFor(*m, context_.pool);
+  }
   const size_t width = p.feed_forward;
   const RowsProduct products[] = {
       {&w.gate, &input_, BiasOrNull(w.gate_bias), gate_.data(), width},
       {&w.up, &input_, BiasOrNull(w.up_bias), up_.data(), width}};
   MultiplyRows(products, context_.pool);
-  ActivateGate(p.activation, rows() * width, up_.data(), gate_.data());
+  ForRows([&](int r) {
+    ActivateGate(p.activation, width, up_.data() + r * width,
+                 gate_.data() + r * width);
+  });
   AddProduct(w.down, w.down_bias, w.ffn_post_norm, gate_.data());
 }
 

@@ -40,6 +40,8 @@ class DecodePass {
   void Output(const float* hidden, int rows, float* logits);
 
  private:
+  static constexpr int kForkRows = 4;
+
   struct RowState {
     Sequence* sequence = nullptr;
     int position = 0;
@@ -69,6 +71,15 @@ class DecodePass {
                   const std::vector<float>& post_norm, const float* x);
   void FeedForward(int layer);
   int rows() const { return static_cast<int>(states_.size()); }
+  // f(r) for every row, in parallel where that is worth a fork.
+  template <class F>
+  void ForRows(const F& f) {
+    if (rows() < kForkRows) {
+      for (int r = 0; r < rows(); ++r) f(r);
+    } else {
+      context_.pool->ParallelFor(rows(), [&](int r, int) { f(r); });
+    }
+  }
 
   ForwardContext context_;
   const HyperParams& params_;
