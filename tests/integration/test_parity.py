@@ -1,6 +1,9 @@
 """The forward pass against stored logits and against llama.cpp."""
 
+import argparse
+import inspect
 import itertools
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +14,7 @@ from support import cli, peer
 from support.divergence import compare, open_logits
 
 CONTEXT, FORCED = 300, 2000
+AFTER_PROMPT = 100
 
 STORIES = [
     "Once upon a time there was a fox who",
@@ -98,6 +102,44 @@ def test_default_compute_is_as_near_as_llama_cpp(divergences):
 
 def test_likeliest_token_is_that_of_llama_cpp(divergences):
     assert divergences.auto_llama.top1_equal >= 0.97
+
+
+def text_of(kind):
+    if kind == "prose":
+        return "\n".join(topics.topics[name] for name in sorted(topics.topics))
+    if kind == "code":
+        return inspect.getsource(argparse)
+    rng = random.Random(1)
+    rows = ([rng.choice(["north", "south", "east", "west"]), rng.randrange(100),
+             round(rng.gauss(0, 5), 2)] for _ in range(2000))
+    return "\n".join(f"{name},{count},{value}" for name, count, value in rows)
+
+
+@pytest.mark.parametrize("kind, length", [
+    ("prose", 1000), ("code", 1000), ("table", 1000), ("code", 4096)])
+def test_prompts_in_8_bits(kind, length, tmp_path):
+    """A prompt read in 8 bits harms what follows no more than llama.cpp's."""
+    ids, = peer.ask([text_of(kind)], "tokenize")
+    ids = ids[:length + AFTER_PROMPT]
+    assert len(ids) == length + AFTER_PROMPT
+    prompt = cli.write_ids(tmp_path / "prompt.json", ids[:length])
+    forced = cli.write_ids(tmp_path / "forced.json", ids[length:])
+    rows = {}
+    for compute in ("f32", "auto"):
+        done = cli.call("run", "--compute", compute, "--prompt-tokens", prompt,
+                        "--force-tokens", forced, "--logits",
+                        tmp_path / compute)
+        assert done.returncode == 0, done.stderr
+        rows[compute] = open_logits(tmp_path / compute, cli.VOCABULARY)
+    peer.ask(ids, "logits", length - 1, tmp_path / "llama")
+    llama = open_logits(tmp_path / "llama", cli.VOCABULARY)
+    ours = compare(rows["auto"], rows["f32"])
+    theirs = compare(llama, rows["f32"])
+    print(f"\n{kind} {length}: KL to f32 {ours.kl:.6f}, "
+          f"llama.cpp's {theirs.kl:.6f}")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert ours.kl <= 1.3 * theirs.kl
 
 
 @pytest.fixture(scope="module")
