@@ -30,9 +30,9 @@ TEST(KvJsonTest, KeysInOrderAndNulls) {
   std::string keys;
   for (const auto& [key, value] : json.items()) keys += key + " ";
   EXPECT_EQ(keys,
-            "requested spec policy prefill tokens_seen tokens_kept_mean "
-            "entries_kept entries_full bytes bytes_full peak_bytes "
-            "retained_mass warnings layers ");
+            "requested spec policy prefill prefill_mass tokens_seen "
+            "tokens_kept_mean entries_kept entries_full bytes bytes_full "
+            "peak_bytes retained_mass warnings layers ");
   EXPECT_TRUE(json["retained_mass"].is_null());
   EXPECT_EQ(json["warnings"], Json::array());
   EXPECT_EQ(json["layers"][0].dump(),

@@ -7,7 +7,7 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int kPromptGroup = 12;  // rows whose sums fit into the registers
+constexpr int kPromptGroup = kInt8RowGroup;  // their sums fill the registers
 constexpr int kFineGroup = 8;
 constexpr int kForkRows = 4;  // worth more than one thread
 

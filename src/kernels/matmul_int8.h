@@ -24,6 +24,8 @@
 
 namespace pyramidkv {
 
+inline constexpr int kInt8RowGroup = 12;  // prompt rows of one kernel
+
 // True where the CPU has what the functions below need.
 bool HasInt8Products();
 

@@ -56,8 +56,7 @@ TEST(RegistryTest, EveryRowIsInTheDocuments) {
       if (p.name == "full" && name[0] == 'p') continue;  // keeps everything
       std::string quoted = "`";
       quoted.append(p.name).append("`");
-      EXPECT_NE(text.find(quoted), text.npos)
-          << p.name << " in docs/" << name;
+      EXPECT_NE(text.find(quoted), text.npos) << p.name << " in docs/" << name;
     }
   }
 }

@@ -14,6 +14,13 @@
 namespace pyramidkv {
 namespace {
 
+bool AllTiled(std::span<const LayerWeights> layers) {
+  return std::all_of(layers.begin(), layers.end(), [](const LayerWeights& w) {
+    return w.q.tiles && w.k.tiles && w.v.tiles && w.output.tiles &&
+           w.gate.tiles && w.up.tiles && w.down.tiles;
+  });
+}
+
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<Model> model, std::unique_ptr<Tokenizer> tokenizer,
@@ -29,6 +36,8 @@ class EngineImpl final : public Engine {
     context_.pool = &pool_;
     context_.prompt_matmul = &prompt_matmul_;
     context_.packed = &packed_;
+    context_.any_tile_rows =
+        compute_ == Compute::kInt8 && AllTiled(model_->layers());
     context_.exact = compute_ == Compute::kF32;
     context_.bf16_attention = !context_.exact && HasNativeBf16();
     decode_ = std::make_unique<DecodePass>(context_);

@@ -23,6 +23,7 @@ struct ForwardContext {
   ThreadPool* pool = nullptr;
   PromptMatMul* prompt_matmul = nullptr;
   PackedLayer* packed = nullptr;
+  bool any_tile_rows = false;   // prompt tiles may be smaller than kPromptTile
   bool exact = false;           // --compute f32: nothing is quantised
   bool bf16_attention = false;  // prompt rows attend with bf16 products
 };

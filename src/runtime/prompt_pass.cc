@@ -3,13 +3,14 @@
 #include <algorithm>
 
 #include "kernels/elementwise.h"
+#include "kernels/matmul_int8.h"
 
 namespace pyramidkv {
 namespace {
 
 // Work of one Step: enough for every thread, tens of milliseconds.
 constexpr double kWaveFlops = 2e10;
-constexpr int kMaxWaveTiles = 16;
+constexpr int kMaxWaveRows = 16 * kPromptTile;
 
 // Every later token attends to the first ones, so that their rounding is
 // everyone's: they take a third off the divergence at no cost.
@@ -20,12 +21,29 @@ constexpr int kFinePositions = 16;
 constexpr int kRepeatChunk = 512;
 constexpr int kRepeatLead = 8;  // tokens of the chunk before, to start from
 
-int WaveTiles(const HyperParams& p, int threads) {
+// Rows of a tile: as many as there may be, or fewer where that shares a short
+// prompt out better among the threads.
+int TileRows(const ForwardContext& context, int rows) {
+  if (!context.any_tile_rows) return kPromptTile;
+  const auto longest = [&](int tile) {  // rows that the busiest thread gets
+    const int tiles = (rows + tile - 1) / tile;
+    const int threads = context.pool->threads();
+    return (tiles + threads - 1) / threads * tile;
+  };
+  int best = kPromptTile;
+  for (int tile = kPromptTile / 2; tile >= kInt8RowGroup; tile /= 2) {
+    // Smaller tiles leave lanes of attention empty.
+    if (longest(tile) * 1.05 < longest(best)) best = tile;
+  }
+  return best;
+}
+
+int WaveTiles(const HyperParams& p, int tile_rows, int threads) {
   const double weights = double{1.0} * p.embedding *
                          (2.0 * p.heads * p.head_dim +
                           2.0 * p.kv_heads * p.head_dim + 3.0 * p.feed_forward);
-  const int tiles = static_cast<int>(kWaveFlops / (2 * weights * kPromptTile));
-  return std::max(std::clamp(tiles, 1, kMaxWaveTiles), threads);
+  const int tiles = static_cast<int>(kWaveFlops / (2 * weights * tile_rows));
+  return std::max(std::clamp(tiles, 1, kMaxWaveRows / tile_rows), threads);
 }
 
 void AddBias(const std::vector<float>& bias, int rows, float* to) {
@@ -45,10 +63,12 @@ PromptPass::PromptPass(const ForwardContext& context,
       params_(context.model->params()),
       targets_(targets.begin(), targets.end()),
       position_(targets[0]->position),
-      rows_(static_cast<int>(tokens.size())) {
-  AddSegment({tokens.begin(), tokens.end()}, 0, 0);
+      rows_(static_cast<int>(tokens.size())),
+      tile_rows_(TileRows(context, rows_)) {
   sparse_ = position_ == 0 &&
             targets_[0]->compressor.spec().prefill == PrefillKind::kSparse;
+  if (sparse_) tile_rows_ = kPromptTile;  // blocks are chosen for a tile
+  AddSegment({tokens.begin(), tokens.end()}, 0, 0);
   bool repeats = false;
   for (const Sequence* s : targets_) {
     const ScorerNeeds needs = s->compressor.needs();
@@ -59,7 +79,8 @@ PromptPass::PromptPass(const ForwardContext& context,
   }
   window_rows_ = std::min(window_rows_, rows_);
   if (repeats) AddRepetitions(repeat);
-  wave_tiles_ = std::min(tiles_, WaveTiles(params_, context.pool->threads()));
+  wave_tiles_ =
+      std::min(tiles_, WaveTiles(params_, tile_rows_, context.pool->threads()));
 }
 
 void PromptPass::AddSegment(std::vector<int> tokens, int from, int to) {
@@ -71,7 +92,7 @@ void PromptPass::AddSegment(std::vector<int> tokens, int from, int to) {
   s.from = from;
   s.to = to;
   s.tokens = std::move(tokens);
-  tiles_ += (s.rows + kPromptTile - 1) / kPromptTile;
+  tiles_ += (s.rows + tile_rows_ - 1) / tile_rows_;
   tile_segment_.resize(tiles_, static_cast<int>(segments_.size()));
   segments_.push_back(std::move(s));
 }
@@ -88,19 +109,19 @@ void PromptPass::AddRepetitions(std::span<const int> repeat) {
 }
 
 int64_t PromptPass::done() const {
-  return (int64_t{layer_} * tiles_ + tile_) * kPromptTile;
+  return (int64_t{layer_} * tiles_ + tile_) * tile_rows_;
 }
 
 int64_t PromptPass::total() const {
-  return int64_t{params_.layers} * tiles_ * kPromptTile;
+  return int64_t{params_.layers} * tiles_ * tile_rows_;
 }
 
-int PromptPass::tile_rows(int tile) const {
-  return std::min(kPromptTile, segment_of(tile).rows - first_row(tile));
+int PromptPass::rows_in(int tile) const {
+  return std::min(tile_rows_, segment_of(tile).rows - first_row(tile));
 }
 
 PromptRows PromptPass::rows_of(int tile) const {
-  const int rows = tile_rows(tile);
+  const int rows = rows_in(tile);
   const int position = segment_of(tile).position + first_row(tile);
   return {rows, std::clamp(kFinePositions - position, 0, rows)};
 }
@@ -117,11 +138,11 @@ Status PromptPass::Begin(int prompt_end) {
   rope_shift_ = targets_[0]->rope_shift;
   const HyperParams& p = params_;
   const size_t q_width = this->q_width();
-  hidden_.Resize(size_t(tiles_) * kPromptTile * p.embedding);
-  rotations_.Resize(p, tiles_ * kPromptTile);
-  q_.Resize(size_t(keep_queries_ ? tiles_ : wave_tiles_) * kPromptTile *
+  hidden_.Resize(size_t(tiles_) * tile_rows_ * p.embedding);
+  rotations_.Resize(p, tiles_ * tile_rows_);
+  q_.Resize(size_t(keep_queries_ ? tiles_ : wave_tiles_) * tile_rows_ *
             q_width);
-  if (keep_lse_) lse_.Resize(size_t(tiles_) * kPromptTile * p.heads);
+  if (keep_lse_) lse_.Resize(size_t(tiles_) * tile_rows_ * p.heads);
   window_q_.Resize(window_rows_ * q_width);
   past_.resize(p.kv_heads);
   k_.resize(p.kv_heads);
@@ -151,8 +172,8 @@ Status PromptPass::Begin(int prompt_end) {
 
 void PromptPass::EmbedTile(int tile) {
   const Segment& s = segment_of(tile);
-  const int first = tile * kPromptTile;
-  for (int r = 0; r < tile_rows(tile); ++r) {
+  const int first = tile * tile_rows_;
+  for (int r = 0; r < rows_in(tile); ++r) {
     const int row = first_row(tile) + r;
     EmbedToken(*context_.model, s.tokens[row], hidden(first + r));
     rotations_.Set(first + r, s.position + row - rope_shift_);
@@ -173,7 +194,7 @@ Result<bool> PromptPass::Step() {
   context_.pool->ParallelFor(
       count, [&](int i, int worker) { ProjectTile(first + i, worker); });
   if (IsSparse()) {
-    blocks_.AddKeys(k_, std::min(rows_, (first + count) * kPromptTile),
+    blocks_.AddKeys(k_, std::min(rows_, (first + count) * tile_rows_),
                     context_.pool);
   }
   context_.pool->ParallelFor(count, [&](int i, int worker) {
@@ -200,7 +221,7 @@ Result<bool> PromptPass::Step() {
 // Behind the last layer only the prompt's last row is read.
 bool PromptPass::NeedsOutput(int tile) const {
   return layer_ + 1 < params_.layers ||
-         (tile_segment_[tile] == 0 && first_row(tile) + kPromptTile >= rows_);
+         (tile_segment_[tile] == 0 && first_row(tile) + tile_rows_ >= rows_);
 }
 
 bool PromptPass::NeedsAttention(int tile) const {
@@ -274,8 +295,8 @@ void PromptPass::ProjectTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
   const HyperParams& p = params_;
   Scratch& s = scratch_[worker];
-  const int first = tile * kPromptTile;
-  const int rows = tile_rows(tile);
+  const int first = tile * tile_rows_;
+  const int rows = rows_in(tile);
   for (int r = 0; r < rows; ++r) {
     RmsNorm(hidden(first + r), w.attn_norm.data(), p.embedding, p.rms_epsilon,
             s.normed.data() + size_t(r) * p.embedding);
@@ -343,7 +364,7 @@ void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
     t.q = query(tile) + first * q_width + offset;
     t.out = s->attention.data() + first * q_width + offset;
     if (keep_lse_) {
-      t.lse = lse_.data() + (size_t(tile) * kPromptTile + first) * p.heads +
+      t.lse = lse_.data() + (size_t(tile) * tile_rows_ + first) * p.heads +
               h * p.group();
       t.lse_stride = p.heads;
     }
@@ -373,8 +394,8 @@ void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
 void PromptPass::AttendTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
   Scratch& s = scratch_[worker];
-  const int first = tile * kPromptTile;
-  const int rows = tile_rows(tile);
+  const int first = tile * tile_rows_;
+  const int rows = rows_in(tile);
   for (int r = 0; r < rows; r += kMaxQueryRows) {
     AttendRows(tile, r, std::min(kMaxQueryRows, rows - r), worker);
   }
@@ -392,8 +413,8 @@ void PromptPass::FeedForwardTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
   const HyperParams& p = params_;
   Scratch& s = scratch_[worker];
-  const int first = tile * kPromptTile;
-  const int rows = tile_rows(tile);
+  const int first = tile * tile_rows_;
+  const int rows = rows_in(tile);
   for (int r = 0; r < rows; ++r) {
     RmsNorm(hidden(first + r), w.ffn_norm.data(), p.embedding, p.rms_epsilon,
             s.normed.data() + size_t(r) * p.embedding);
@@ -432,7 +453,7 @@ Status PromptPass::EndLayer() {
   entries.lse = keep_lse_ ? lse_.data() : nullptr;
   std::vector<ObserverRows> repetition;
   for (size_t s = 1; s < segments_.size(); ++s) {
-    const size_t row = size_t(segments_[s].first_tile) * kPromptTile;
+    const size_t row = size_t(segments_[s].first_tile) * tile_rows_;
     repetition.push_back({q_.data() + row * q_width(),
                           lse_.data() + row * params_.heads, segments_[s].rows,
                           segments_[s].from, segments_[s].to});

@@ -91,9 +91,9 @@ class PromptPass {
     return segments_[tile_segment_[tile]];
   }
   int first_row(int tile) const {  // within its segment
-    return (tile - segment_of(tile).first_tile) * kPromptTile;
+    return (tile - segment_of(tile).first_tile) * tile_rows_;
   }
-  int tile_rows(int tile) const;
+  int rows_in(int tile) const;
   PromptRows rows_of(int tile) const;
   size_t q_width() const { return size_t(params_.heads) * params_.head_dim; }
   // Row `row` of all tiles, padding rows counted.
@@ -102,7 +102,7 @@ class PromptPass {
   }
   float* query(int tile) {
     const int first = keep_queries_ ? 0 : tile_;
-    return q_.data() + size_t(tile - first) * kPromptTile * q_width();
+    return q_.data() + size_t(tile - first) * tile_rows_ * q_width();
   }
 
   ForwardContext context_;
@@ -110,6 +110,7 @@ class PromptPass {
   std::vector<Sequence*> targets_;
   int position_;  // of the first row
   int rows_;      // of the prompt
+  int tile_rows_;
   int rope_shift_ = 0;
   std::vector<Segment> segments_;  // the prompt, then repetitions
   std::vector<int> tile_segment_;  // [tiles]
@@ -118,13 +119,13 @@ class PromptPass {
   int layer_ = 0;
   int tile_ = 0;  // next tile of the layer
 
-  AlignedBuffer<float> hidden_;  // [tiles * kPromptTile, embedding]
+  AlignedBuffer<float> hidden_;  // [tiles * tile_rows_, embedding]
   RowRotations rotations_;       // of the rows of all tiles
   // Queries of one wave, or of all tiles where a scorer looks at them.
   bool keep_queries_ = false;
   bool keep_lse_ = false;
   AlignedBuffer<float> q_;         // [rows, heads * head_dim]
-  AlignedBuffer<float> lse_;       // [tiles * kPromptTile, heads]
+  AlignedBuffer<float> lse_;       // [tiles * tile_rows_, heads]
   AlignedBuffer<float> window_q_;  // [window_rows, heads * head_dim]
   int window_rows_ = 0;
   // This layer, per KV head: past entries, then the rows of this pass.
