@@ -8,6 +8,8 @@
 namespace pyramidkv {
 namespace {
 
+constexpr int kMostSteps = 1 << 30;  // far from where counting would overflow
+
 Status Bad(const char* what) {
   return Status::Model(std::string("damaged: ") + what);
 }
@@ -42,7 +44,8 @@ CompressorState Compressor::Export() const {
 Status Compressor::Import(CompressorState state) {
   Reset();
   if (state.prompt_end < 0 || state.tokens < state.prompt_end ||
-      state.step < 0 || state.retained.size() != retained_.size() ||
+      state.step < 0 || state.step > kMostSteps ||
+      state.retained.size() != retained_.size() ||
       state.queries.size() != size_t(layers_) ||
       state.statistics.size() != statistics_.size()) {
     return Bad("the state of the compression does not fit the model");

@@ -11,8 +11,6 @@
 namespace pyramidkv {
 namespace {
 
-// Far from what makes sums of positions overflow.
-constexpr int kMostTokens = 1 << 30;
 // Of anything that a model's dimensions bound; refuses before multiplying.
 constexpr uint64_t kMostValues = uint64_t{1} << 32;
 
@@ -142,7 +140,8 @@ bool Sound(const SessionHead& head) {
       head.tokens.begin(), head.tokens.end(),
       [vocabulary](int32_t id) { return id >= 0 && id < vocabulary; });
   return finite && known && head.position() > 0 && head.context_size > 0 &&
-         head.rope_shift >= 0 && head.rope_shift <= head.position() &&
+         head.max_new_tokens <= kMostStoredTokens && head.rope_shift >= 0 &&
+         head.rope_shift <= head.position() &&
          head.position() - head.rope_shift <= head.context_size &&
          head.compute >= 0 && head.compute <= 3 && head.layers > 0 &&
          head.kv_heads > 0 && head.head_dim > 0;
@@ -199,8 +198,8 @@ Result<SessionHead> ReadHead(StateReader* in) {
                           &head.bytes_full, &head.peak_bytes}) {
     *number = in->Get<int64_t>();
   }
-  head.tokens = in->GetArray<int32_t>(kMostTokens);
-  head.logits = in->GetArray<float>(kMostTokens);
+  head.tokens = in->GetArray<int32_t>(kMostStoredTokens);
+  head.logits = in->GetArray<float>(kMostStoredTokens);
   if (in->status().ok() && !Sound(head)) {
     in->Fail("damaged: it describes a session that cannot be");
   }

@@ -16,6 +16,9 @@
 
 namespace pyramidkv {
 
+// Far from where sums of positions would overflow.
+inline constexpr int kMostStoredTokens = 1 << 29;
+
 struct SessionHead {
   std::string model;  // its name, for people
   std::string architecture;

@@ -1,6 +1,7 @@
 // Sessions to files and back: Session::Save, Engine::LoadSession, and what can
 // be said about a file without a model.
 
+#include <algorithm>
 #include <random>
 
 #include "fmt/format.h"
@@ -85,7 +86,7 @@ SessionHead SessionImpl::Head() const {
   head.spec = report.spec;
   head.requested = requested_;
   head.context_size = context_size_;
-  head.max_new_tokens = max_new_tokens_;
+  head.max_new_tokens = std::min(max_new_tokens_, kMostStoredTokens);
   head.rope_shift = sequence_.rope_shift;
   head.entries = report.entries_kept;
   head.entries_full = report.entries_full;

@@ -318,7 +318,7 @@ TEST_F(SessionStoreTest, ForgedFilesDoNoHarm) {
     const auto payload = Payload(&id);
     std::mt19937 random(5);
     int refused = 0;
-    for (int i = 0; i < 150; ++i) {
+    for (int i = 0; i < 80; ++i) {
       auto forged = payload;
       // Most of the numbers that matter stand before the pages.
       const size_t at =
