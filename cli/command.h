@@ -23,6 +23,7 @@ Command AddChatCommand(CLI::App& root);
 Command AddPlanCommand(CLI::App& root);
 Command AddBenchCommand(CLI::App& root);
 Command AddEvalCommand(CLI::App& root);
+Command AddSessionCommand(CLI::App& root);
 // Hidden: one measurement of `bench`, in a process of its own.
 Command AddBenchRowCommand(CLI::App& root);
 

@@ -85,7 +85,7 @@ std::string ValueCases(const CLI::App& command,
 std::string FlagWords(const CLI::App& command) {
   std::vector<std::string> words;
   for (const CLI::Option* option : command.get_options()) {
-    if (option->get_positional()) {
+    if (option->get_positional() && option->get_type_name() != "FILE") {
       words.insert(words.begin(), Alternatives(option->get_type_name()));
     }
     for (const std::string& name : Spellings(*option)) words.push_back(name);

@@ -59,6 +59,8 @@ class FakeSession final : public Session {
   }
   std::span<const float> logits() const override { return {}; }
   int position() const override { return position_; }
+  std::span<const int> tokens() const override { return {}; }
+  Status Save(const std::string&) override { return {}; }
   int context_size() const override { return context_; }
   KvReport Report() const override { return {}; }
   void SetTrace(std::function<void(std::string_view)>) override {}
@@ -94,6 +96,10 @@ class FakeEngine final : public Engine {
   }
   Result<std::unique_ptr<Session>> NewSession(const SessionOptions&) override {
     return std::unique_ptr<Session>(new FakeSession("yes|", context_, &reads));
+  }
+  Result<std::unique_ptr<Session>> LoadSession(const std::string&,
+                                               const LoadOptions&) override {
+    return NewSession({});
   }
   Status ReadShared(std::span<const int>, std::span<Session* const>,
                     const Progress&) override {

@@ -61,9 +61,10 @@ Status Dispatch(std::vector<std::string> args) {
   root.add_flag("--version", version, "Print the version");
   root.add_flag("--completion-bash", completion,
                 "Print a completion script for bash");
-  const Command commands[] = {AddRunCommand(root),  AddChatCommand(root),
-                              AddPlanCommand(root), AddBenchCommand(root),
-                              AddEvalCommand(root), AddBenchRowCommand(root)};
+  const Command commands[] = {AddRunCommand(root),     AddChatCommand(root),
+                              AddPlanCommand(root),    AddBenchCommand(root),
+                              AddEvalCommand(root),    AddSessionCommand(root),
+                              AddBenchRowCommand(root)};
 
   if (!args.empty() && !args[0].starts_with('-')) {
     CLI::App* command = FindCommand(root, args[0]);

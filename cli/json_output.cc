@@ -138,6 +138,26 @@ Json PlanJson(const PlanDims& dims, const std::vector<CachePlan>& plans) {
   return {{"dims", DimsJson(dims)}, {"caches", std::move(caches)}};
 }
 
+Json StoredSessionJson(const StoredSession& s) {
+  return {{"model", s.model},
+          {"architecture", s.architecture},
+          {"compute", ComputeName(s.compute)},
+          {"requested", s.requested},
+          {"spec", s.spec},
+          {"policy", s.policy},
+          {"question_aware", s.question_aware},
+          {"tokens", s.tokens},
+          {"context_size", s.context_size},
+          {"entries", s.entries},
+          {"entries_full", s.entries_full},
+          {"bytes", s.bytes},
+          {"bytes_full", s.bytes_full},
+          {"file_bytes", s.file_bytes},
+          {"session", s.session},
+          {"generation", s.generation},
+          {"format_version", s.format_version}};
+}
+
 Json MachineJson() {
   return {{"cpu", ProcValue("/proc/cpuinfo", "model name")},
           {"processors", sysconf(_SC_NPROCESSORS_ONLN)},

@@ -13,6 +13,7 @@
 #include "pyramidkv/engine.h"
 #include "pyramidkv/kv_report.h"
 #include "pyramidkv/plan.h"
+#include "pyramidkv/stored_session.h"
 
 namespace pyramidkv::cli {
 
@@ -51,6 +52,7 @@ Json TimingsJson(const Timings& timings);
 Json LogprobsJson(const std::vector<GeneratedToken>& tokens);
 Json TokenIdsJson(const std::vector<GeneratedToken>& tokens);
 Json PlanJson(const PlanDims& dims, const std::vector<CachePlan>& plans);
+Json StoredSessionJson(const StoredSession& stored);
 Json MachineJson();
 
 // One line with a newline at its end. Bytes that are not UTF-8 become U+FFFD.

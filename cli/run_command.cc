@@ -1,9 +1,12 @@
-// `pyramidkv run`: one prompt to a completion.
+#include "cli/run_command.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -13,24 +16,13 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/session_prompt.h"
 #include "cli/signals.h"
 #include "cli/text_format.h"
+#include "pyramidkv/stored_session.h"
 
 namespace pyramidkv::cli {
 namespace {
-
-struct RunFlags {
-  ModelFlags model;
-  CacheFlags cache;
-  GenerationFlags generation;
-  TemplateFlags chat_template;
-  std::optional<std::string> prompt;
-  std::string prompt_file, prompt_tokens_file, force_tokens_file;
-  std::string trace_file, logits_file;
-  bool chat = false;
-  bool json = false;
-  int logprobs = -1;
-};
 
 // What was asked for, read from its files: nothing of it needs the model.
 struct RunInput {
@@ -53,6 +45,9 @@ struct RunResult {
   Generation generation;
   Timings timings;
   KvReport kv;
+  int restored_tokens = 0;
+  std::optional<double> restore_ms;
+  std::optional<StoredSession> saved;
 };
 
 Result<std::string> PromptText(const RunFlags& flags) {
@@ -62,10 +57,38 @@ Result<std::string> PromptText(const RunFlags& flags) {
     return DropTrailingNewline(std::move(text));
   }
   if (isatty(STDIN_FILENO) == 1) {
+    if (!flags.load_file.empty()) return std::string();
     return Status::Usage("no prompt: give -p TEXT or -f FILE, or pipe it in");
   }
   PKV_ASSIGN_OR_RETURN(std::string text, ReadStdin());
   return DropTrailingNewline(std::move(text));
+}
+
+// What would be known only once all work is done.
+Status CheckSaveFile(const std::string& path) {
+  if (path.empty()) return {};
+  std::string directory = std::filesystem::path(path).parent_path().string();
+  if (directory.empty()) directory = ".";
+  if (access(directory.c_str(), W_OK) == 0) return {};
+  return Status::Runtime(fmt::format("cannot save the session: {}: {}",
+                                     directory, strerror(errno)));
+}
+
+Status CheckSessionFlags(const RunFlags& flags) {
+  PKV_RETURN_IF_ERROR(CheckSaveFile(flags.save_file));
+  if (flags.load_file.empty()) return {};
+  const CacheFlags& cache = flags.cache;
+  if (!cache.specs.empty() || !cache.type_k.empty() || !cache.type_v.empty()) {
+    return Status::Usage(
+        "a stored session has its own cache spec: leave out --kv, "
+        "--cache-type-k and --cache-type-v");
+  }
+  if (!flags.chat_template.system_prompt.empty()) {
+    return Status::Usage(
+        "--system-prompt stands at the start of a context, which a stored "
+        "session has behind it");
+  }
+  return {};
 }
 
 Status CheckFlags(const RunFlags& flags) {
@@ -87,7 +110,7 @@ Status CheckFlags(const RunFlags& flags) {
   if (flags.logprobs >= 0 && !flags.json) {
     return Status::Usage("--logprobs needs --json");
   }
-  return {};
+  return CheckSessionFlags(flags);
 }
 
 Result<RunInput> ReadInput(const RunFlags& flags) {
@@ -101,7 +124,8 @@ Result<RunInput> ReadInput(const RunFlags& flags) {
   } else {
     PKV_ASSIGN_OR_RETURN(input.text, PromptText(flags));
   }
-  if (input.text.empty() && input.ids.empty()) {
+  // Behind a stored session the answer may start at once.
+  if (input.text.empty() && input.ids.empty() && flags.load_file.empty()) {
     return Status::Usage("the prompt is empty");
   }
   input.generation = ResolveGeneration(flags.generation);
@@ -138,7 +162,8 @@ Status CloseOutputs(RunOutputs* outputs) {
 }
 
 Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
-                                   const Engine& engine) {
+                                   const Engine& engine,
+                                   std::span<const int> before) {
   const int vocabulary = engine.info().vocabulary;
   PKV_RETURN_IF_ERROR(
       CheckIds(input.forced, vocabulary, flags.force_tokens_file));
@@ -147,17 +172,22 @@ Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
         CheckIds(input.ids, vocabulary, flags.prompt_tokens_file));
     return input.ids;
   }
-  if (!flags.chat) return engine.Tokenize(input.text, {});
+  const bool first = flags.load_file.empty();
+  if (!flags.chat) return engine.Tokenize(input.text, {.add_special = first});
   // A byte that is not UTF-8 is counted in the prompt, not in the template.
   PKV_RETURN_IF_ERROR(engine.Tokenize(input.text, {}).status());
-  std::vector<ChatMessage> messages;
   const TemplateFlags& t = flags.chat_template;
+  if (!first) return NextTurn(engine, before, input.text, t.name);
+  std::vector<ChatMessage> messages;
   if (!t.system_prompt.empty()) {
     messages.push_back({"system", t.system_prompt});
   }
   messages.push_back({"user", input.text});
+  // A context that is only stored waits for its questions.
+  const bool answers =
+      flags.save_file.empty() || input.generation.max_tokens != 0;
   PKV_ASSIGN_OR_RETURN(const std::string text,
-                       engine.ApplyChatTemplate(messages, t.name, true));
+                       engine.ApplyChatTemplate(messages, t.name, answers));
   return engine.Tokenize(text, {});
 }
 
@@ -187,36 +217,71 @@ Result<Generation> Answer(Session* session, const GenerateOptions& options,
   return none;
 }
 
+// Opens the session that is asked for.
+Result<std::unique_ptr<Session>> OpenSession(const RunFlags& flags,
+                                             const RunInput& input,
+                                             Engine* engine,
+                                             RunResult* result) {
+  const int context_size = flags.model.context_size;
+  if (flags.load_file.empty()) {
+    return engine->NewSession({.kv = input.spec,
+                               .context_size = context_size,
+                               .max_new_tokens = input.generation.max_tokens});
+  }
+  const Stopwatch restore;
+  PKV_ASSIGN_OR_RETURN(
+      auto session,
+      engine->LoadSession(flags.load_file,
+                          {.context_size = context_size,
+                           .max_new_tokens = input.generation.max_tokens}));
+  result->restore_ms = restore.Milliseconds();
+  result->restored_tokens = session->position();
+  return session;
+}
+
+// With the last token of the answer, which waits for its successor.
+Status SaveSession(const RunFlags& flags, Session* session, RunResult* result) {
+  const auto& tokens = result->generation.tokens;
+  const int pending = result->restored_tokens + result->prompt_tokens +
+                      static_cast<int>(tokens.size()) - session->position();
+  if (pending == 1 && session->position() < session->context_size()) {
+    PKV_RETURN_IF_ERROR(session->Force({{tokens.back().id}}).status());
+  }
+  PKV_RETURN_IF_ERROR(session->Save(flags.save_file));
+  PKV_ASSIGN_OR_RETURN(result->saved, ReadStoredSession(flags.save_file));
+  return {};
+}
+
 Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
                           RunOutputs* outputs) {
+  RunResult result;
   const Stopwatch load;
   PKV_ASSIGN_OR_RETURN(const EngineOptions engine_options,
                        ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                        Engine::Load(engine_options));
   const double load_ms = load.Milliseconds();
+  PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+                       OpenSession(flags, input, engine.get(), &result));
   PKV_ASSIGN_OR_RETURN(const std::vector<int> prompt,
-                       PromptIds(flags, input, *engine));
-  PKV_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Session> session,
-      engine->NewSession({.kv = input.spec,
-                          .context_size = flags.model.context_size,
-                          .max_new_tokens = input.generation.max_tokens}));
+                       PromptIds(flags, input, *engine, session->tokens()));
   if (outputs->trace) {
     session->SetTrace([outputs](std::string_view line) {
       outputs->trace->Write(std::string(line) + "\n");
     });
   }
   const InterruptScope scope;
-  ProgressBar bar("reading");
-  const Stopwatch prefill;
-  PKV_RETURN_IF_ERROR(session->Read(prompt, bar.Callback()));
-  const double prefill_ms = prefill.Milliseconds();
-  bar.Clear();
+  double prefill_ms = 0;
+  if (!prompt.empty() || flags.load_file.empty()) {
+    ProgressBar bar("reading");
+    const Stopwatch prefill;
+    PKV_RETURN_IF_ERROR(session->Read(prompt, bar.Callback()));
+    prefill_ms = prefill.Milliseconds();
+    bar.Clear();
+  }
 
   GenerateOptions options = input.generation;
   Attach(!flags.json, outputs, &options);
-  RunResult result;
   PKV_ASSIGN_OR_RETURN(result.generation,
                        Answer(session.get(), options, outputs));
   result.model = engine->info().name;
@@ -224,6 +289,9 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   result.timings =
       MakeTimings(load_ms, prefill_ms, result.prompt_tokens, result.generation);
   result.kv = session->Report();
+  if (!flags.save_file.empty()) {
+    PKV_RETURN_IF_ERROR(SaveSession(flags, session.get(), &result));
+  }
   return result;
 }
 
@@ -238,6 +306,11 @@ Json RunJson(const RunFlags& flags, const RunResult& result) {
   json["finish_reason"] = result.generation.finish_reason;
   json["timings"] = TimingsJson(result.timings);
   json["kv"] = KvJson(result.kv);
+  if (result.restore_ms) {
+    json["restored"] = {{"tokens", result.restored_tokens},
+                        {"ms", *result.restore_ms}};
+  }
+  if (result.saved) json["saved"] = StoredSessionJson(*result.saved);
   json["peak_rss_bytes"] = PeakRssBytes();
   return json;
 }
@@ -247,24 +320,39 @@ void LogSummary(const RunResult& result) {
     LogLine("warning: " + warning);
   }
   const Timings& t = result.timings;
-  std::string text =
-      fmt::format("read {} tokens, wrote {}", result.prompt_tokens,
-                  result.generation.tokens.size());
+  std::string text;
+  if (result.restore_ms) {
+    text = fmt::format("restored {} tokens in {:.0f} ms, ",
+                       result.restored_tokens, *result.restore_ms);
+  }
+  text += fmt::format("read {} tokens, wrote {}", result.prompt_tokens,
+                      result.generation.tokens.size());
   if (t.ttft_ms) text += fmt::format("; first after {:.0f} ms", *t.ttft_ms);
   if (t.tpot_ms) text += fmt::format(", then {:.2f} ms each", *t.tpot_ms);
   text += fmt::format("; {}; peak RSS {}", KvSummary(result.kv),
                       MiB(PeakRssBytes()));
+  if (result.saved) {
+    text += fmt::format("; session saved, {}", MiB(result.saved->file_bytes));
+  }
   LogLine(text);
 }
 
-Status Run(const RunFlags& flags) {
+// What stands on standard output behind the answer's pieces.
+std::string TextEnd(const RunFlags& flags, const RunResult& result) {
+  if (flags.json) return Dump(RunJson(flags, result));
+  // A command that only saves has no answer.
+  return result.saved && result.generation.tokens.empty() ? "" : "\n";
+}
+
+}  // namespace
+
+Status RunPrompt(const RunFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const RunInput input, ReadInput(flags));
   RunOutputs outputs;
   PKV_RETURN_IF_ERROR(OpenOutputs(flags, &outputs));
   const Result<RunResult> result = Measure(flags, input, &outputs);
   if (result.ok() && outputs.stdout_status.ok()) {
-    outputs.stdout_status =
-        WriteStdout(flags.json ? Dump(RunJson(flags, *result)) : "\n");
+    outputs.stdout_status = WriteStdout(TextEnd(flags, *result));
   }
   // A failed write is the cause of what else went wrong.
   PKV_RETURN_IF_ERROR(CloseOutputs(&outputs));
@@ -275,6 +363,8 @@ Status Run(const RunFlags& flags) {
   }
   return {};
 }
+
+namespace {
 
 void AddPromptFlags(CLI::App* app, RunFlags* flags) {
   app->add_option("-p,--prompt", flags->prompt, "The prompt, verbatim")
@@ -307,16 +397,30 @@ void AddOutputFlags(CLI::App* app, RunFlags* flags) {
 
 }  // namespace
 
-Command AddRunCommand(CLI::App& root) {
-  auto flags = std::make_shared<RunFlags>();
-  CLI::App* app = root.add_subcommand("run", "One prompt to a completion");
-  AddPromptFlags(app, flags.get());
+void AddRunFlags(CLI::App* app, RunFlags* flags) {
+  AddPromptFlags(app, flags);
   AddTemplateFlags(app, &flags->chat_template);
   AddModelFlags(app, &flags->model);
   AddCacheFlags(app, &flags->cache, false);
   AddGenerationFlags(app, &flags->generation);
-  AddOutputFlags(app, flags.get());
-  return {app, [flags] { return Run(*flags); }};
+  AddOutputFlags(app, flags);
+}
+
+void AddSaveSession(CLI::App* app, std::string* path) {
+  app->add_option("--save-session", *path,
+                  "Store the context and the answer for later")
+      ->type_name("FILE");
+}
+
+Command AddRunCommand(CLI::App& root) {
+  auto flags = std::make_shared<RunFlags>();
+  CLI::App* app = root.add_subcommand("run", "One prompt to a completion");
+  AddRunFlags(app, flags.get());
+  AddSaveSession(app, &flags->save_file);
+  app->add_option("--load-session", flags->load_file,
+                  "Go on behind a stored session; no prompt: at once")
+      ->type_name("FILE");
+  return {app, [flags] { return RunPrompt(*flags); }};
 }
 
 }  // namespace pyramidkv::cli

@@ -11,7 +11,8 @@
 
 namespace pyramidkv::cli {
 
-// Installs the handlers and ignores SIGPIPE: writes report EPIPE instead.
+// Installs the handlers and ignores SIGPIPE and SIGXFSZ: writes report EPIPE
+// and EFBIG instead.
 void InstallSignalHandlers();
 
 // True once the work in hand should stop; for GenerateOptions::cancel.

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -87,6 +88,12 @@ struct SessionOptions {
   int max_new_tokens = -1;
 };
 
+// Of a stored session, in place of what it was saved with.
+struct LoadOptions {
+  int context_size = 0;                              // 0: as saved
+  std::optional<int> max_new_tokens = std::nullopt;  // none: as saved
+};
+
 // Called between tiles of work with rows-times-layers done and in all.
 // Returning false stops the call with StatusCode::kCancelled.
 using Progress = std::function<bool(int64_t done, int64_t total)>;
@@ -153,8 +160,19 @@ class Session {
   virtual std::span<const float> logits() const = 0;
 
   virtual int position() const = 0;  // tokens seen so far
+  // [position()] their ids.
+  virtual std::span<const int> tokens() const = 0;
   virtual int context_size() const = 0;
   virtual KvReport Report() const = 0;
+
+  // Writes all that is needed to go on to `path`, in place of what was there:
+  // whatever happens meanwhile, a file of that name is the old one or the new
+  // one, whole. Nothing of an answer's sampling is stored: each Generate
+  // starts with its own seed and an empty window of penalties.
+  // Errors: kUsage if nothing was read, or `path` is not a regular file;
+  // kRuntime if it cannot be written (the old file stays), or after an error
+  // that made the session unusable.
+  virtual Status Save(const std::string& path) = 0;
 
   // One JSON line per compaction of a KV head (docs/json.md) goes to `sink`.
   virtual void SetTrace(std::function<void(std::string_view line)> sink) = 0;
@@ -181,6 +199,16 @@ class Engine {
 
   virtual Result<std::unique_ptr<Session>> NewSession(
       const SessionOptions& options) = 0;
+
+  // A session as Session::Save stored it. It goes on as the stored one would
+  // have, to the bit, with the same Compute on the same kind of CPU and no
+  // options given. The file is checked as a whole, even where its checksums
+  // are right, before there is a session.
+  // Errors: kModel if the file is missing, unreadable, damaged, of another
+  // version or another model (says what differs); kDoesNotFit if a smaller
+  // context_size is asked for than it fills; kRuntime without memory.
+  virtual Result<std::unique_ptr<Session>> LoadSession(
+      const std::string& path, const LoadOptions& options) = 0;
 
   // One exact prefill that fills the caches of several new sessions, each by
   // its own spec. REQUIRES: none of them has read anything.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "cache/kv_cache_io.h"
 
 namespace pyramidkv {
 namespace {
@@ -525,6 +526,41 @@ void KvCache::Clear() {
     head = Head();
   }
   rope_shift_ = 0;
+}
+
+HeadState KvCache::ExportHead(int layer, int h) const {
+  const Head& head = this->head(layer, h);
+  return {head.length,       head.base,           head.seen,
+          head.evicted_from, head.evicted_before, head.positions,
+          head.bias,         head.scores,         head.rope};
+}
+
+Status KvCache::ImportHead(
+    int layer, int h, int position, HeadState state,
+    const std::function<Status(std::span<std::byte>)>& read_page) {
+  PKV_RETURN_IF_ERROR(CheckHeadState(state, position));
+  Head built;
+  Status status = MakeRoom(built, state.length);
+  for (size_t p = 0; status.ok() && p < built.pages.size(); ++p) {
+    status = read_page({built.pages[p], shape_.format.page_bytes()});
+  }
+  if (!status.ok()) {
+    for (std::byte* page : built.pages) pool_->Release(page);
+    return status;
+  }
+  built.length = state.length;
+  built.base = state.base;
+  built.seen = state.seen;
+  built.evicted_from = state.evicted_from;
+  built.evicted_before = state.evicted_before;
+  built.positions = std::move(state.positions);
+  built.bias = std::move(state.bias);
+  built.scores = std::move(state.scores);
+  built.rope = std::move(state.rope);
+  Head& old = head(layer, h);
+  for (std::byte* page : old.pages) pool_->Release(page);
+  old = std::move(built);
+  return {};
 }
 
 int64_t KvCache::bytes() const {

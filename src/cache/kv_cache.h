@@ -26,6 +26,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -71,6 +72,8 @@ struct MergedEntry {
   const float* k = nullptr;  // [head_dim]
   const float* v = nullptr;  // [head_dim]
 };
+
+struct HeadState;  // cache/kv_cache_io.h
 
 class KvCache {
  public:
@@ -143,6 +146,16 @@ class KvCache {
   KvCache Fork() const;
 
   void Clear();
+
+  // What of a head has to be stored: its state, and its pages as they are
+  // (View), which read_page fills again in their order.
+  HeadState ExportHead(int layer, int head) const;
+  // In place of what the head holds, in a sequence that has seen `position`
+  // tokens. On an error the head is unchanged.
+  // Errors: CheckHeadState's, read_page's, kRuntime if there is no memory.
+  Status ImportHead(
+      int layer, int head, int position, HeadState state,
+      const std::function<Status(std::span<std::byte> page)>& read_page);
 
   int64_t bytes() const;
   int64_t layer_bytes(int layer) const;

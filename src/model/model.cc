@@ -65,6 +65,7 @@ class ModelLoader {
     std::unique_ptr<Model> model(new Model());
     PKV_RETURN_IF_ERROR(ModelLoader(*file, model.get()).Run());
     model->path_ = path;
+    model->fingerprint_ = FingerprintOf(*file, model->params_);
     model->file_bytes_ = static_cast<int64_t>(file->file_bytes());
     model->mapping_ = file->TakeMapping();
     return model;

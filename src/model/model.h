@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "kernels/rope.h"
 #include "kernels/weight_matrix.h"
+#include "model/fingerprint.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -116,6 +117,7 @@ class Model {
   const WeightMatrix& output() const { return output_; }
   int64_t parameters() const { return parameters_; }
   int64_t file_bytes() const { return file_bytes_; }
+  const ModelFingerprint& fingerprint() const { return fingerprint_; }
 
  private:
   friend class ModelLoader;
@@ -131,6 +133,7 @@ class Model {
   std::vector<float> output_norm_;
   int64_t parameters_ = 0;
   int64_t file_bytes_ = 0;
+  ModelFingerprint fingerprint_;
 };
 
 // Hyper-parameters from a file's header alone (no tensor is looked at), for

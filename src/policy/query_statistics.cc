@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 
 #include "base/check.h"
 #include "policy/gemm.h"
@@ -128,6 +129,25 @@ void QueryStatistics::AddBlock(const float* q, int rows, int head,
     sums->mean[d] += apart[d] * block.count() / all;
   }
   sums->count += block.count();
+}
+
+bool QueryStatistics::Import(State state) {
+  const size_t row_size = static_cast<size_t>(heads_) * head_dim_;
+  // Far from where counting on would overflow.
+  bool fits = state.position >= 0 && state.position <= INT32_MAX &&
+              state.sums.size() == sums_.size() &&
+              state.waiting.size() % row_size == 0 &&
+              state.waiting.size() < kBlockRows * row_size;
+  for (size_t h = 0; fits && h < sums_.size(); ++h) {
+    fits = state.sums[h].count >= 0 && state.sums[h].count <= INT32_MAX &&
+           state.sums[h].mean.size() == sums_[h].mean.size() &&
+           state.sums[h].squares.size() == sums_[h].squares.size();
+  }
+  if (!fits) return false;
+  position_ = state.position;
+  waiting_ = std::move(state.waiting);
+  sums_ = std::move(state.sums);
+  return true;
 }
 
 QueryStatistics::Moments QueryStatistics::Of(int head) const {

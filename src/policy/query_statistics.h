@@ -50,12 +50,22 @@ class QueryStatistics {
   // Zeros if no row counted.
   Moments Of(int head) const;
 
- private:
   struct Sums {
     int64_t count = 0;
     std::vector<double> mean;     // [head_dim]
     std::vector<double> squares;  // lower triangle of the centred products
   };
+  // All that was gathered, to be stored.
+  struct State {
+    int64_t position = 0;
+    std::vector<float> waiting;  // fewer than kBlockRows rows
+    std::vector<Sums> sums;      // [heads]
+  };
+  State Export() const { return {position_, waiting_, sums_}; }
+  // False, and nothing changes, if `state` is of another shape.
+  bool Import(State state);
+
+ private:
   // Joins a block [rows, heads * head_dim] to one head's sums.
   void AddBlock(const float* q, int rows, int head, Sums* sums) const;
 

@@ -38,7 +38,7 @@ Compressor::Compressor(const CacheSpec& spec, const Model& model,
 
 void Compressor::Reset() {
   const HyperParams& p = model_->params();
-  rope_shift_ = step_ = tokens_ = 0;
+  rope_shift_ = step_ = tokens_ = prompt_end_ = 0;
   resolved_ = false;
   if (spec_.evicts_decoded()) {
     ring_.Reset(layers_, needs().window_rows, size_t(p.heads) * p.head_dim);
@@ -57,7 +57,7 @@ Status Compressor::Open() {
         "queries or at keys (snapkv, keydiff)",
         spec_.policy, widest()));
   }
-  if (spec_.heads != HeadSplit::kProfile) return {};
+  if (spec_.heads != HeadSplit::kProfile || profile_) return {};
   PKV_ASSIGN_OR_RETURN(
       profile_,
       LoadHeadProfile(spec_.profile, compressible_layers(), kv_heads_));
@@ -122,6 +122,7 @@ BudgetRequest Compressor::Request(int tokens) const {
 
 Status Compressor::Begin(int tokens, int prompt_end) {
   tokens_ = tokens;
+  prompt_end_ = prompt_end;
   warnings_.clear();
   std::fill(retained_.begin(), retained_.end(), std::nullopt);
   global_.reset();

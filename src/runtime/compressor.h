@@ -32,6 +32,18 @@
 
 namespace pyramidkv {
 
+// What of a compressor has to be stored beside its spec: budgets follow from
+// both.
+struct CompressorState {
+  int prompt_end = 0;  // what budgets were resolved for; 0: never
+  int tokens = 0;
+  int step = 0;
+  std::vector<std::optional<double>> retained;     // [layers]
+  std::vector<std::vector<float>> queries;         // [layers], newest last
+  std::vector<QueryStatistics::State> statistics;  // [layers], or empty
+  std::optional<HeadProfile> profile;
+};
+
 class Compressor {
  public:
   // windows [layers]: tokens that a layer sees, 0: all. Those that see most are
@@ -46,6 +58,12 @@ class Compressor {
 
   // Forgets the context.
   void Reset();
+
+  CompressorState Export() const;
+  // Goes on as the one that `state` was taken from; before Open, which then
+  // reads no profile. Not part of it: set_rope_shift.
+  // Errors: kModel if it does not fit the spec and the model; those of Begin.
+  Status Import(CompressorState state);
 
   const CacheSpec& spec() const { return spec_; }
   // keep=1 evicts nothing, so nothing is scored.
@@ -131,7 +149,8 @@ class Compressor {
   std::vector<int> compressed_;  // [layers] rank among these; -1: a ring
   int reserve_tokens_;
   int tokens_ = 0;
-  int step_ = 0;  // compactions so far
+  int prompt_end_ = 0;  // of the last Begin
+  int step_ = 0;        // compactions so far
   int rope_shift_ = 0;
   bool decoding_ = false;  // in OnDecoded
   bool resolved_ = false;

@@ -73,6 +73,13 @@ class EngineImpl final : public Engine {
     return std::unique_ptr<Session>(std::move(session));
   }
 
+  Result<std::unique_ptr<Session>> LoadSession(
+      const std::string& path, const LoadOptions& options) override {
+    PKV_ASSIGN_OR_RETURN(std::unique_ptr<SessionImpl> session,
+                         SessionImpl::Load(Parts(), &pages_, path, options));
+    return std::unique_ptr<Session>(std::move(session));
+  }
+
   Status ReadShared(std::span<const int> tokens,
                     std::span<Session* const> sessions,
                     const Progress& progress) override;
@@ -94,7 +101,9 @@ class EngineImpl final : public Engine {
         return PromptCompute::kInt8;
     }
   }
-  EngineParts Parts() { return {context_, decode_.get(), tokenizer_.get()}; }
+  EngineParts Parts() {
+    return {context_, decode_.get(), tokenizer_.get(), compute_, info_.name};
+  }
   void FillInfo();
 
   std::unique_ptr<Model> model_;

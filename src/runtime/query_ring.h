@@ -39,6 +39,7 @@ class QueryRing {
         std::min<size_t>(layers_[layer].size() / width_, rows_));
   }
   size_t width() const { return width_; }
+  size_t most_rows() const { return rows_; }
   // [count, width], newest last.
   const float* rows(int layer) const {
     const std::vector<float>& kept = layers_[layer];

@@ -27,6 +27,7 @@ SessionImpl::SessionImpl(const EngineParts& parts, PagePool* pages,
       context_size_(options.context_size > 0
                         ? options.context_size
                         : parts.context.model->params().context_length),
+      max_new_tokens_(options.max_new_tokens),
       sequence_(pages, *parts.context.model, spec, context_size_,
                 options.max_new_tokens) {}
 
@@ -147,8 +148,9 @@ Status SessionImpl::ReadAll(const EngineParts& parts,
   const int before = sessions[0]->position();
   Status status = RunPasses(parts, sessions, tokens, progress);
   for (SessionImpl* s : sessions) {
-    if (status.ok()) continue;
-    if (before == 0) {
+    if (status.ok()) {
+      s->tokens_.insert(s->tokens_.end(), tokens.begin(), tokens.end());
+    } else if (before == 0) {
       s->sequence_.Reset();
     } else {
       s->failed_ = true;
@@ -182,6 +184,7 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
     }
     const auto row = logits->begin() + i * vocabulary;
     s->logits_.assign(row, row + vocabulary);
+    s->tokens_.push_back(tokens[i]);
     s->NotePeak();
   }
   return status;

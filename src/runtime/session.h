@@ -5,21 +5,28 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pyramidkv/engine.h"
 #include "runtime/decode_pass.h"
 #include "runtime/prompt_pass.h"
 #include "runtime/sequence.h"
+#include "runtime/session_file.h"
 #include "text/text.h"
 
 namespace pyramidkv {
+
+struct SessionHead;  // runtime/session_state.h
+class StateReader;   // runtime/session_stream.h
 
 // What sessions borrow from their engine, which outlives them.
 struct EngineParts {
   ForwardContext context;
   DecodePass* decode = nullptr;
   const Tokenizer* tokenizer = nullptr;
+  Compute compute = Compute::kF32;
+  std::string_view model_name;
 };
 
 class SessionImpl final : public Session {
@@ -35,11 +42,19 @@ class SessionImpl final : public Session {
   Result<std::vector<float>> Force(std::span<const int> tokens) override;
   std::span<const float> logits() const override { return logits_; }
   int position() const override { return sequence_.position; }
+  std::span<const int> tokens() const override { return tokens_; }
   int context_size() const override { return context_size_; }
   KvReport Report() const override;
+  Status Save(const std::string& path) override;
   void SetTrace(std::function<void(std::string_view)> sink) override {
     sequence_.compressor.set_trace(std::move(sink));
   }
+
+  // See Engine::LoadSession.
+  static Result<std::unique_ptr<SessionImpl>> Load(const EngineParts& parts,
+                                                   PagePool* pages,
+                                                   const std::string& path,
+                                                   const LoadOptions& options);
 
   Sequence* sequence() { return &sequence_; }
 
@@ -81,13 +96,18 @@ class SessionImpl final : public Session {
   Status AddSampled(size_t limit, bool shown, Answer* answer, Sampler* sampler,
                     bool ignore_eos);
   void NotePeak();
+  SessionHead Head() const;
+  Status Restore(SessionHead head, SessionFileReader* file, StateReader* in);
 
   EngineParts parts_;
   std::string requested_;
   int context_size_;
+  int max_new_tokens_;
   Sequence sequence_;
   std::vector<float> logits_;  // [vocabulary]
+  std::vector<int> tokens_;    // [position()]
   int64_t peak_bytes_ = 0;
+  SessionFileId file_id_;  // of the last save; generation 0: none
   bool failed_ = false;
 };
 

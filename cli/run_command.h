@@ -1,0 +1,37 @@
+// `run` and what is built on it: one prompt to a completion, in a new session
+// or behind a stored one.
+
+#ifndef PYRAMIDKV_CLI_RUN_COMMAND_H_
+#define PYRAMIDKV_CLI_RUN_COMMAND_H_
+
+#include <optional>
+#include <string>
+
+#include "cli/options.h"
+#include "pyramidkv/status.h"
+
+namespace pyramidkv::cli {
+
+struct RunFlags {
+  ModelFlags model;
+  CacheFlags cache;
+  GenerationFlags generation;
+  TemplateFlags chat_template;
+  std::optional<std::string> prompt;
+  std::string prompt_file, prompt_tokens_file, force_tokens_file;
+  std::string trace_file, logits_file;
+  std::string load_file, save_file;  // sessions
+  bool chat = false;
+  bool json = false;
+  int logprobs = -1;
+};
+
+// All flags of `run` but those that name sessions.
+void AddRunFlags(CLI::App* app, RunFlags* flags);
+void AddSaveSession(CLI::App* app, std::string* path);
+
+Status RunPrompt(const RunFlags& flags);
+
+}  // namespace pyramidkv::cli
+
+#endif  // PYRAMIDKV_CLI_RUN_COMMAND_H_

@@ -1,0 +1,52 @@
+#include "cache/kv_cache_io.h"
+
+#include <cstddef>
+#include <string>
+
+namespace pyramidkv {
+namespace {
+
+Status Bad(const char* what) {
+  return Status::Model(std::string("damaged: ") + what);
+}
+
+bool Fits(size_t size, int32_t length) {
+  return size == 0 || size == static_cast<size_t>(length);
+}
+
+bool Ascend(const std::vector<int32_t>& positions, int32_t end) {
+  int32_t last = -1;
+  for (int32_t p : positions) {
+    if (p <= last || p >= end) return false;
+    last = p;
+  }
+  return true;
+}
+
+}  // namespace
+
+Status CheckHeadState(const HeadState& s, int position) {
+  if (s.length < 0 || s.seen < s.length || s.seen > position) {
+    return Bad("a head holds more entries than there were tokens");
+  }
+  if (!Fits(s.positions.size(), s.length) || !Fits(s.bias.size(), s.length) ||
+      !Fits(s.scores.size(), s.length) || !Fits(s.rope.size(), s.length)) {
+    return Bad("a head has another number of positions than entries");
+  }
+  if (s.base < 0 || (s.positions.empty() && s.base > s.seen - s.length)) {
+    return Bad("a head has entries past its last token");
+  }
+  if (!Ascend(s.positions, s.seen)) {
+    return Bad("positions of a head do not ascend");
+  }
+  for (int32_t r : s.rope) {
+    if (r < 0 || r >= position) return Bad("a key is rotated past the end");
+  }
+  if (s.evicted_from < 0 || s.evicted_before < 0 ||
+      s.evicted_before > position) {
+    return Bad("entries were evicted that were never there");
+  }
+  return {};
+}
+
+}  // namespace pyramidkv

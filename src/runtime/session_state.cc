@@ -1,0 +1,254 @@
+#include "runtime/session_state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "cache/kv_cache_io.h"
+#include "fmt/format.h"
+
+namespace pyramidkv {
+namespace {
+
+// Of anything that a model's dimensions bound; refuses before multiplying.
+constexpr uint64_t kMostValues = uint64_t{1} << 32;
+
+void WriteStatistics(const QueryStatistics::State& s, StateWriter* out) {
+  out->Put<int64_t>(s.position);
+  out->PutArray(s.waiting);
+  out->Put<uint64_t>(s.sums.size());
+  for (const QueryStatistics::Sums& sums : s.sums) {
+    out->Put<int64_t>(sums.count);
+    out->PutArray(sums.mean);
+    out->PutArray(sums.squares);
+  }
+}
+
+QueryStatistics::State ReadStatistics(StateReader* in) {
+  QueryStatistics::State s;
+  s.position = in->Get<int64_t>();
+  s.waiting = in->GetArray<float>(kMostValues);
+  const uint64_t heads = in->Count(kMostValues, 3 * sizeof(int64_t));
+  for (uint64_t h = 0; h < heads && in->status().ok(); ++h) {
+    QueryStatistics::Sums sums;
+    sums.count = in->Get<int64_t>();
+    sums.mean = in->GetArray<double>(kMostValues);
+    sums.squares = in->GetArray<double>(kMostValues);
+    s.sums.push_back(std::move(sums));
+  }
+  return s;
+}
+
+void WriteCompressor(const CompressorState& s, StateWriter* out) {
+  out->Put<int32_t>(s.prompt_end);
+  out->Put<int32_t>(s.tokens);
+  out->Put<int32_t>(s.step);
+  out->Put<uint64_t>(s.retained.size());
+  for (const std::optional<double>& mass : s.retained) {
+    out->Put<uint8_t>(mass.has_value());
+    out->Put<double>(mass.value_or(0));
+  }
+  out->Put<uint64_t>(s.queries.size());
+  for (const std::vector<float>& q : s.queries) out->PutArray(q);
+  out->Put<uint64_t>(s.statistics.size());
+  for (const QueryStatistics::State& q : s.statistics) WriteStatistics(q, out);
+  out->Put<uint8_t>(s.profile.has_value());
+  if (!s.profile) return;
+  out->PutText(s.profile->model);
+  out->Put<int32_t>(s.profile->layers);
+  out->Put<int32_t>(s.profile->kv_heads);
+  out->PutArray(s.profile->gate);
+}
+
+CompressorState ReadCompressor(StateReader* in) {
+  CompressorState s;
+  s.prompt_end = in->Get<int32_t>();
+  s.tokens = in->Get<int32_t>();
+  s.step = in->Get<int32_t>();
+  const uint64_t layers = in->Count(kMostValues, 1 + sizeof(double));
+  for (uint64_t l = 0; l < layers && in->status().ok(); ++l) {
+    const bool known = in->Get<uint8_t>() != 0;
+    const double mass = in->Get<double>();
+    s.retained.push_back(known ? std::optional<double>(mass) : std::nullopt);
+  }
+  const uint64_t rings = in->Count(kMostValues, sizeof(uint64_t));
+  for (uint64_t l = 0; l < rings && in->status().ok(); ++l) {
+    s.queries.push_back(in->GetArray<float>(kMostValues));
+  }
+  const uint64_t statistics = in->Count(kMostValues, 3 * sizeof(uint64_t));
+  for (uint64_t l = 0; l < statistics && in->status().ok(); ++l) {
+    s.statistics.push_back(ReadStatistics(in));
+  }
+  if (in->Get<uint8_t>() == 0) return s;
+  HeadProfile profile;
+  profile.model = in->GetText();
+  profile.layers = in->Get<int32_t>();
+  profile.kv_heads = in->Get<int32_t>();
+  profile.gate = in->GetArray<double>(kMostValues);
+  s.profile = std::move(profile);
+  return s;
+}
+
+void WriteCacheHead(const KvCache& cache, int layer, int head,
+                    StateWriter* out) {
+  const HeadState s = cache.ExportHead(layer, head);
+  for (int32_t number :
+       {s.length, s.base, s.seen, s.evicted_from, s.evicted_before}) {
+    out->Put<int32_t>(number);
+  }
+  out->PutArray(s.positions);
+  out->PutArray(s.bias);
+  out->PutArray(s.scores);
+  out->PutArray(s.rope);
+  const HeadView view = cache.View(layer, head);
+  const size_t page_bytes = cache.shape().format.page_bytes();
+  const int pages = (s.length + kPageEntries - 1) / kPageEntries;
+  for (int p = 0; p < pages; ++p) out->PutBytes({view.pages[p], page_bytes});
+}
+
+Status ReadCacheHead(StateReader* in, int position, int layer, int head,
+                     KvCache* cache) {
+  HeadState s;
+  for (int32_t* number :
+       {&s.length, &s.base, &s.seen, &s.evicted_from, &s.evicted_before}) {
+    *number = in->Get<int32_t>();
+  }
+  s.positions = in->GetArray<int32_t>(position);
+  s.bias = in->GetArray<float>(position);
+  s.scores = in->GetArray<float>(position);
+  s.rope = in->GetArray<int32_t>(position);
+  const uint64_t pages =
+      (uint64_t(std::max(s.length, 0)) + kPageEntries - 1) / kPageEntries;
+  if (pages > in->remaining() / cache->shape().format.page_bytes()) {
+    in->Fail("damaged: it counts more than it can hold");
+  }
+  PKV_RETURN_IF_ERROR(in->status());
+  in->Fail(cache->ImportHead(layer, head, position, std::move(s),
+                             [in](std::span<std::byte> page) {
+                               in->GetBytes(page);
+                               return in->status();
+                             }));
+  return in->status();
+}
+
+bool Sound(const SessionHead& head) {
+  const bool finite = std::all_of(head.logits.begin(), head.logits.end(),
+                                  [](float v) { return std::isfinite(v); });
+  const auto vocabulary = static_cast<int32_t>(head.logits.size());
+  const bool known = std::all_of(
+      head.tokens.begin(), head.tokens.end(),
+      [vocabulary](int32_t id) { return id >= 0 && id < vocabulary; });
+  return finite && known && head.position() > 0 && head.context_size > 0 &&
+         head.max_new_tokens <= kMostStoredTokens && head.rope_shift >= 0 &&
+         head.rope_shift <= head.position() &&
+         head.position() - head.rope_shift <= head.context_size &&
+         head.compute >= 0 && head.compute <= 3 && head.layers > 0 &&
+         head.kv_heads > 0 && head.head_dim > 0;
+}
+
+}  // namespace
+
+void WriteHead(const SessionHead& head, StateWriter* out) {
+  out->PutText(head.model);
+  out->PutText(head.architecture);
+  const ModelFingerprint& f = head.fingerprint;
+  for (uint64_t hash : {f.tensors, f.weights, f.tokenizer, f.rope}) {
+    out->Put<uint64_t>(hash);
+  }
+  for (int32_t number : {head.compute, head.layers, head.kv_heads,
+                         head.head_dim, head.page_entries}) {
+    out->Put<int32_t>(number);
+  }
+  out->Put<int64_t>(head.page_bytes);
+  out->PutText(head.spec);
+  out->PutText(head.requested);
+  for (int32_t number :
+       {head.context_size, head.max_new_tokens, head.rope_shift}) {
+    out->Put<int32_t>(number);
+  }
+  for (int64_t number : {head.entries, head.entries_full, head.bytes,
+                         head.bytes_full, head.peak_bytes}) {
+    out->Put<int64_t>(number);
+  }
+  out->PutArray(head.tokens);
+  out->PutArray(head.logits);
+}
+
+Result<SessionHead> ReadHead(StateReader* in) {
+  SessionHead head;
+  head.model = in->GetText();
+  head.architecture = in->GetText();
+  ModelFingerprint& f = head.fingerprint;
+  for (uint64_t* hash : {&f.tensors, &f.weights, &f.tokenizer, &f.rope}) {
+    *hash = in->Get<uint64_t>();
+  }
+  for (int32_t* number : {&head.compute, &head.layers, &head.kv_heads,
+                          &head.head_dim, &head.page_entries}) {
+    *number = in->Get<int32_t>();
+  }
+  head.page_bytes = in->Get<int64_t>();
+  head.spec = in->GetText();
+  head.requested = in->GetText();
+  for (int32_t* number :
+       {&head.context_size, &head.max_new_tokens, &head.rope_shift}) {
+    *number = in->Get<int32_t>();
+  }
+  for (int64_t* number : {&head.entries, &head.entries_full, &head.bytes,
+                          &head.bytes_full, &head.peak_bytes}) {
+    *number = in->Get<int64_t>();
+  }
+  head.tokens = in->GetArray<int32_t>(kMostStoredTokens);
+  head.logits = in->GetArray<float>(kMostStoredTokens);
+  if (in->status().ok() && !Sound(head)) {
+    in->Fail("damaged: it describes a session that cannot be");
+  }
+  PKV_RETURN_IF_ERROR(in->status());
+  return head;
+}
+
+void WriteSequence(const Sequence& sequence, StateWriter* out) {
+  WriteCompressor(sequence.compressor.Export(), out);
+  const KvShape& shape = sequence.cache.shape();
+  for (int l = 0; l < shape.layers; ++l) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      if (!out->status().ok()) return;
+      WriteCacheHead(sequence.cache, l, h, out);
+    }
+  }
+}
+
+Status ReadSequence(StateReader* in, Sequence* sequence) {
+  CompressorState compressor = ReadCompressor(in);
+  PKV_RETURN_IF_ERROR(in->status());
+  if (compressor.tokens > sequence->position) {
+    in->Fail("damaged: more was compressed than read");
+  }
+  PKV_RETURN_IF_ERROR(in->status());
+  in->Fail(sequence->compressor.Import(std::move(compressor)));
+  PKV_RETURN_IF_ERROR(in->status());
+  sequence->compressor.set_rope_shift(sequence->rope_shift);
+  sequence->cache.set_rope_shift(sequence->rope_shift);
+  const KvShape& shape = sequence->cache.shape();
+  for (int l = 0; l < shape.layers; ++l) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      PKV_RETURN_IF_ERROR(
+          ReadCacheHead(in, sequence->position, l, h, &sequence->cache));
+    }
+  }
+  return {};
+}
+
+bool IsQuestionAware(const CacheSpec& spec) {
+  if (spec.keeps_all() || spec.select == SelectKind::kRecent) return false;
+  switch (spec.scorer) {
+    case Scorer::kWindow:
+    case Scorer::kRedundancy:
+    case Scorer::kColumnSums:  // of all rows, a question's among them
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace pyramidkv
