@@ -253,6 +253,12 @@ BENCHMARK_CAPTURE(DecodeAttention, f16, Codec::kF16, false)
 BENCHMARK_CAPTURE(DecodeAttention, bf16, Codec::kBf16, false)
     ->Arg(2048)
     ->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, int8, Codec::kInt8, false)
+    ->Arg(2048)
+    ->Arg(1 << 18);
+BENCHMARK_CAPTURE(DecodeAttention, int4, Codec::kInt4, false)
+    ->Arg(2048)
+    ->Arg(1 << 18);
 BENCHMARK_CAPTURE(DecodeAttention, f16_received, Codec::kF16, true)
     ->Arg(2048)
     ->Arg(1 << 18);

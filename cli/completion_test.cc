@@ -26,8 +26,11 @@ TEST(BashCompletionTest, CoversTheTree) {
   EXPECT_THAT(script, HasSubstr("run:-m|run:--model) COMPREPLY=($(compgen -f"));
   EXPECT_THAT(script, HasSubstr("run:--kv) COMPREPLY=($(compgen -W \"full "
                                 "snapkv\""));
-  EXPECT_THAT(script, HasSubstr("run:-ctk|run:--cache-type-k) "
-                                "COMPREPLY=($(compgen -W \"f32 f16 bf16\""));
+  EXPECT_THAT(
+      script,
+      HasSubstr(
+          "run:-ctk|run:--cache-type-k) "
+          "COMPREPLY=($(compgen -W \"f32 f16 bf16 int8 int4 q8_0 q4_0\""));
   EXPECT_THAT(script, HasSubstr("'') words=\"run eval -h --help\""));
   EXPECT_THAT(script, Not(HasSubstr("secret")));
   EXPECT_THAT(script, HasSubstr("eval) words=\"needle kl -h --help --out\""));

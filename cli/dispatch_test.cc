@@ -36,7 +36,7 @@ const Case kCases[] = {
      {"run", "-p", "a", "--compute", "f8"},
      "auto, f32, bf16, int8"},
     {"NanTemperature", {"run", "-p", "a", "--temp", "nan"}, "--temp"},
-    {"UnbuiltType", {"run", "-p", "a", "-ctk", "q8_0"}, "not built yet"},
+    {"TwoBitKeys", {"run", "-p", "a", "-ctk", "int2"}, "no such cache type"},
     {"TwoTypes",
      {"run", "-p", "a", "--kv", "full,type=f32", "-ctv", "f16"},
      "contradicts type=f32"},

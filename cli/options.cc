@@ -16,7 +16,8 @@
 namespace pyramidkv::cli {
 namespace {
 
-constexpr char kCacheTypes[] = "f32|f16|bf16";
+constexpr char kKeyTypes[] = "f32|f16|bf16|int8|int4|q8_0|q4_0";
+constexpr char kValueTypes[] = "f32|f16|bf16|int8|int4|int2|q8_0|q4_0";
 constexpr int kMaxThreads = 1024;
 constexpr double kMaxInt = std::numeric_limits<int>::max();
 
@@ -59,12 +60,17 @@ std::string FlagOf(std::string_view key) {
 }
 
 Status CheckCacheType(std::string_view key, std::string_view value) {
-  if (Contains(kCacheTypes, value)) return {};
-  const bool known = Contains("q8_0|q4_0|int8|int4", value);
-  return Status::Usage(
-      fmt::format("{} {}: {}; allowed: {}", FlagOf(key), value,
-                  known ? "this type is not built yet" : "no such cache type",
-                  Listed(kCacheTypes)));
+  const char* const allowed = key == "type_v" ? kValueTypes : kKeyTypes;
+  if (Contains(allowed, value)) return {};
+  return Status::Usage(fmt::format("{} {}: no such cache type; allowed: {}",
+                                   FlagOf(key), value, Listed(allowed)));
+}
+
+// llama.cpp's names for entries of as many bits.
+std::string_view OurName(std::string_view type) {
+  if (type == "q8_0") return "int8";
+  if (type == "q4_0") return "int4";
+  return type;
 }
 
 template <typename T>
@@ -169,10 +175,10 @@ void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
   if (!repeatable) kv->expected(1);
   app->add_option("--cache-type-k", flags->type_k,
                   "Type of stored keys, also -ctk [f16]")
-      ->type_name(kCacheTypes);
+      ->type_name(kKeyTypes);
   app->add_option("--cache-type-v", flags->type_v,
                   "Type of stored values, also -ctv [f16]")
-      ->type_name(kCacheTypes);
+      ->type_name(kValueTypes);
 }
 
 void AddGenerationFlags(CLI::App* app, GenerationFlags* flags) {
@@ -226,6 +232,7 @@ Result<std::string> MergeCacheType(const std::string& spec,
                                    std::string_view key,
                                    std::string_view value) {
   PKV_RETURN_IF_ERROR(CheckCacheType(key, value));
+  value = OurName(value);
   // What the spec says already, the more particular key first.
   std::vector<std::string> keys = {std::string(key), "type"};
   if (key == "type") keys = {"type", "type_k", "type_v"};

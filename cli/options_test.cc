@@ -20,6 +20,13 @@ TEST(MergeCacheTypeTest, AddsWhatTheSpecDoesNotSay) {
             "full,type_k=f32,type=f32");
 }
 
+TEST(MergeCacheTypeTest, TakesTheNamesOfLlamaCpp) {
+  EXPECT_EQ(*MergeCacheType("full", "type_k", "q8_0"), "full,type_k=int8");
+  EXPECT_EQ(*MergeCacheType("full,type_v=int4", "type_v", "q4_0"),
+            "full,type_v=int4");
+  EXPECT_EQ(*MergeCacheType("full", "type_v", "int2"), "full,type_v=int2");
+}
+
 TEST(MergeCacheTypeTest, LeavesWhatTheSpecSaysAlready) {
   EXPECT_EQ(*MergeCacheType("full,type=f32", "type_k", "f32"), "full,type=f32");
   EXPECT_EQ(*MergeCacheType("full,type_v=f32", "type_v", "f32"),
@@ -38,8 +45,8 @@ TEST(MergeCacheTypeTest, RefusesContradictions) {
   EXPECT_FALSE(MergeCacheType("full,type_v=f32", "type", "f16").ok());
 }
 
-TEST(MergeCacheTypeTest, RefusesTypesThatAreNotBuilt) {
-  for (const char* type : {"q8_0", "q4_0", "q5_1", "", "F16"}) {
+TEST(MergeCacheTypeTest, RefusesOtherTypes) {
+  for (const char* type : {"q5_1", "int3", "", "F16"}) {
     const auto merged = MergeCacheType("full", "type_v", type);
     ASSERT_FALSE(merged.ok()) << type;
     EXPECT_EQ(merged.status().code(), StatusCode::kUsage);

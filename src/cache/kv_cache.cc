@@ -434,6 +434,8 @@ std::span<float> KvCache::Scores(int layer, int h) {
   return head(layer, h).scores;
 }
 
+// Keys are rotated as f32 and stored again, quantised ones with new codes and
+// scales: each time costs them another rounding.
 Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
   Head& head = this->head(layer, h);
   const PageFormat& format = shape_.format;

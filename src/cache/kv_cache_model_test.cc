@@ -18,20 +18,18 @@ namespace {
 constexpr int kLayers = 2;
 constexpr int kKvHeads = 2;
 constexpr int kHeads = kLayers * kKvHeads;
-constexpr int kOperations = 4000;  // for each of five formats
+constexpr int kOperations = 4000;  // for each of eight formats
 constexpr size_t kForks = 4;
 constexpr int kNever = std::numeric_limits<int>::max();
 
-float Rounded(Codec codec, float x) {
-  switch (codec) {
-    case Codec::kF32:
-      return x;
-    case Codec::kF16:
-      return F32FromF16(F16FromF32(x));
-    case Codec::kBf16:
-      return F32FromBf16(Bf16FromF32(x));
-  }
-  return 0;
+// One row of K or V as the format stores it.
+std::vector<float> Rounded(const PageFormat& format, bool is_k,
+                           const float* row) {
+  std::vector<std::byte> page(format.page_bytes());
+  std::vector<float> k(format.head_dim), v(format.head_dim);
+  StoreEntry(format, page.data(), 0, row, row);
+  LoadEntry(format, page.data(), 0, k.data(), v.data());
+  return is_k ? k : v;
 }
 
 struct Entry {
@@ -125,10 +123,8 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
     Entry entry{position, {}, {}, position};
     const float* k = &k_[(row * kKvHeads + head) * format_.head_dim];
     const float* v = &v_[(row * kKvHeads + head) * format_.head_dim];
-    for (int c = 0; c < format_.head_dim; ++c) {
-      entry.k.push_back(Rounded(format_.k, k[c]));
-      entry.v.push_back(Rounded(format_.v, v[c]));
-    }
+    entry.k = Rounded(format_, true, k);
+    entry.v = Rounded(format_, false, v);
     return entry;
   }
 
@@ -274,7 +270,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
           float table[4];
           RopeTable(inv_freq, 2, to - entry.rope, 1.0f, table);
           ApplyRope(table, 2, rope.neox, 1, format_.head_dim, entry.k.data());
-          for (float& x : entry.k) x = Rounded(format_.k, x);
+          entry.k = Rounded(format_, true, entry.k.data());
         }
         entry.rope = to;
       }
@@ -455,7 +451,10 @@ INSTANTIATE_TEST_SUITE_P(
                     PageFormat{8, Codec::kF16, Codec::kF16},
                     PageFormat{8, Codec::kBf16, Codec::kBf16},
                     PageFormat{16, Codec::kF32, Codec::kF16},
-                    PageFormat{40, Codec::kF16, Codec::kBf16}));
+                    PageFormat{40, Codec::kF16, Codec::kBf16},
+                    PageFormat{16, Codec::kInt8, Codec::kInt8},
+                    PageFormat{40, Codec::kInt4, Codec::kInt4},
+                    PageFormat{64, Codec::kInt4, Codec::kInt2}));
 
 }  // namespace
 }  // namespace pyramidkv

@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/kv_quant.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_decode.cc"
@@ -132,12 +136,137 @@ HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
   }
 }
 
+// Words of quantised values (kernels/kv_quant.h), as f32 without the scale.
+template <Codec kCodecValue>
+struct LoadQuant {
+  using T = uint8_t;
+  static constexpr Codec kCodec = kCodecValue;
+  static constexpr int kBits = CodecBits(kCodec);
+  static constexpr int kPerWord = 32 / kBits;
+  using DW = hn::RebindToUnsigned<D>;
+
+  static HWY_INLINE hn::Vec<DW> Words(const uint8_t* p) {
+    return hn::LoadU(DW(), reinterpret_cast<const uint32_t*>(p));
+  }
+  template <int kIndex>
+  static HWY_INLINE V Value(hn::Vec<DW> words) {
+    constexpr int kShift = 8 * (kIndex % 4) + kBits * (kIndex / 4);
+    const auto code = hn::And(hn::ShiftRight<kShift>(words),
+                              hn::Set(DW(), (1u << kBits) - 1));
+    const hn::RebindToSigned<D> di;
+    return hn::Sub(hn::ConvertTo(D(), hn::BitCast(di, code)),
+                   hn::Set(D(), QuantZero(kCodec)));
+  }
+  static HWY_INLINE V Scales(const std::byte* p) {
+    const auto* f16 = reinterpret_cast<const hwy::float16_t*>(p);
+    return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<hwy::float16_t, D>(), f16));
+  }
+};
+
+template <class L>
+constexpr bool kQuantized = false;
+template <Codec kCodec>
+constexpr bool kQuantized<LoadQuant<kCodec>> = true;
+
+// Calls f(std::integral_constant<int, i>) for i in [0, n).
+template <class F, int... kIndex>
+HWY_INLINE void Unroll(std::integer_sequence<int, kIndex...>, const F& f) {
+  (f(std::integral_constant<int, kIndex>()), ...);
+}
+
+// scores[g * stride + slot] = k . q[g] for the 16 keys from `slot` of a page.
+// q: rotated.
+template <class L, int kHeads>
+HWY_INLINE void ScoreQuantBlock(const std::byte* half, int slot, const float* q,
+                                int head_dim, size_t stride, float* scores) {
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  const auto* codes = reinterpret_cast<const uint8_t*>(half) +
+                      size_t(slot) * head_dim * L::kBits / 8;
+  const std::byte* scales = half + QuantCodeBytes(L::kCodec, head_dim);
+  for (int x = 0; x < kBlockKeys; x += lanes) {
+    V sum[kHeads];
+    for (int g = 0; g < kHeads; ++g) sum[g] = hn::Zero(d);
+    const uint8_t* p = codes + 4 * x;
+    for (int c = 0; c < head_dim; c += kQuantGroup) {
+      V dot[kHeads];
+      for (int g = 0; g < kHeads; ++g) dot[g] = hn::Zero(d);
+      const int end = std::min(c + kQuantGroup, head_dim);
+      for (int i = c; i < end; i += L::kPerWord, p += 4 * kBlockKeys) {
+        const auto words = L::Words(p);
+        Unroll(std::make_integer_sequence<int, L::kPerWord>(), [&](auto at) {
+          const V k = L::template Value<at>(words);
+          for (int g = 0; g < kHeads; ++g) {
+            dot[g] = hn::MulAdd(k, hn::Set(d, q[size_t(g) * head_dim + i + at]),
+                                dot[g]);
+          }
+        });
+      }
+      const size_t at = size_t(c / kQuantGroup) * kPageEntries + slot + x;
+      const V scale = L::Scales(scales + 2 * at);
+      for (int g = 0; g < kHeads; ++g) {
+        sum[g] = hn::MulAdd(dot[g], scale, sum[g]);
+      }
+    }
+    for (int g = 0; g < kHeads; ++g) {
+      hn::StoreU(sum[g], d, scores + g * stride + slot + x);
+    }
+  }
+}
+
+// acc[g][0 .. head_dim) += v * p over the first `entries` of a page. p: kHeads
+// rows of [kPageEntries], zero from `entries` on up to a whole block.
+// scaled: [kHeads, kPageEntries], overwritten.
+template <class L, int kHeads>
+HWY_INLINE void ValueQuantPage(const std::byte* half, const float* p,
+                               int entries, int head_dim, float* scaled,
+                               size_t acc_stride, float* acc) {
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  const auto* codes = reinterpret_cast<const uint8_t*>(half);
+  const std::byte* scales = half + QuantCodeBytes(L::kCodec, head_dim);
+  const int padded = (entries + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
+  for (int c = 0; c < head_dim; c += kQuantGroup) {
+    for (int j = 0; j < padded; j += lanes) {
+      const size_t at = size_t(c / kQuantGroup) * kPageEntries + j;
+      const V scale = L::Scales(scales + 2 * at);
+      for (int g = 0; g < kHeads; ++g) {
+        const size_t to = size_t(g) * kPageEntries + j;
+        hn::StoreU(hn::Mul(scale, hn::LoadU(d, p + to)), d, scaled + to);
+      }
+    }
+    const int end = std::min(c + kQuantGroup, head_dim);
+    for (int x = c; x < end; x += lanes) {
+      V sum[kHeads];
+      for (int g = 0; g < kHeads; ++g) {
+        sum[g] = hn::LoadU(d, acc + g * acc_stride + x);
+      }
+      const uint8_t* word = codes + size_t(4) * x;
+      for (int j = 0; j < padded; j += L::kPerWord, word += 4 * head_dim) {
+        const auto words = L::Words(word);
+        Unroll(std::make_integer_sequence<int, L::kPerWord>(), [&](auto at) {
+          const V v = L::template Value<at>(words);
+          for (int g = 0; g < kHeads; ++g) {
+            const float w = scaled[size_t(g) * kPageEntries + j + at];
+            sum[g] = hn::MulAdd(v, hn::Set(d, w), sum[g]);
+          }
+        });
+      }
+      for (int g = 0; g < kHeads; ++g) {
+        hn::StoreU(sum[g], d, acc + g * acc_stride + x);
+      }
+    }
+  }
+}
+
 struct Part {
   const DecodeHead* head;
   int from, to;    // slots of this part, [from, to)
+  const float* q;  // [group, head_dim], rotated where K is
   float* scores;   // [group, kPageEntries]
   float* acc;      // [group, 2 * head_dim]
   float* weights;  // [group, kPartSlots] or null
+  float* scaled;   // [kGroup, kPageEntries]
 };
 
 // scores[j] = scores[j] * scale + bias[j] for j in [0, n), rounded alike
@@ -206,13 +335,34 @@ void SoftmaxPage(const Part& part, int g, int padded, float scale, float* max,
 }
 
 template <class L, int kHeads>
-HWY_INLINE void ScorePage(const Part& part, const typename L::T* k, int g,
+HWY_INLINE void ScorePage(const Part& part, const std::byte* k, int g,
                           int padded) {
   const int head_dim = part.head->format.head_dim;
+  const float* q = part.q + size_t(g) * head_dim;
+  float* scores = part.scores + g * kPageEntries;
   for (int slot = 0; slot < padded; slot += kBlockKeys) {
-    ScoreBlock<L, kHeads>(k + size_t(slot) * head_dim,
-                          part.head->q + size_t(g) * head_dim, head_dim,
-                          kPageEntries, part.scores + g * kPageEntries + slot);
+    if constexpr (kQuantized<L>) {
+      ScoreQuantBlock<L, kHeads>(k, slot, q, head_dim, kPageEntries, scores);
+    } else {
+      const auto* keys = reinterpret_cast<const typename L::T*>(k);
+      ScoreBlock<L, kHeads>(keys + size_t(slot) * head_dim, q, head_dim,
+                            kPageEntries, scores + slot);
+    }
+  }
+}
+
+template <class L, int kHeads>
+HWY_INLINE void AddValues(const Part& part, const std::byte* v, int g,
+                          int entries) {
+  const int head_dim = part.head->format.head_dim;
+  const float* p = part.scores + g * kPageEntries;
+  float* acc = part.acc + size_t(g) * 2 * head_dim;
+  if constexpr (kQuantized<L>) {
+    ValueQuantPage<L, kHeads>(v, p, entries, head_dim, part.scaled,
+                              size_t(2) * head_dim, acc);
+  } else {
+    ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(v), p,
+                         kPageEntries, (entries + 1) / 2, head_dim, acc);
   }
 }
 
@@ -222,13 +372,12 @@ template <class KL, class VL>
 void RunPage(const Part& part, int page, float* result) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
   const DecodeHead& h = *part.head;
-  const int first = page * kPageEntries, head_dim = h.format.head_dim;
+  const int first = page * kPageEntries;
   const int from = std::max(part.from - first, 0);
   const int to = std::min(part.to - first, kPageEntries);
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
-  const auto* k = reinterpret_cast<const typename KL::T*>(h.pages[page]);
-  const auto* v = reinterpret_cast<const typename VL::T*>(h.pages[page] +
-                                                          h.format.k_bytes());
+  const std::byte* const k = h.pages[page];
+  const std::byte* const v = k + h.format.k_bytes();
   int g = 0;
   for (; g + kGroup <= h.group; g += kGroup) {
     ScorePage<KL, kGroup>(part, k, g, padded);
@@ -249,16 +398,11 @@ void RunPage(const Part& part, int page, float* result) {
     SoftmaxPage(part, g, padded, h.bias != nullptr ? 1.0f : h.scale, result + g,
                 result + h.group + g);
   }
-  const int pairs = (to + 1) / 2;
   g = 0;
   for (; g + kGroup <= h.group; g += kGroup) {
-    ValuePage<VL, kGroup>(v, part.scores + g * kPageEntries, kPageEntries,
-                          pairs, head_dim, part.acc + size_t(g) * 2 * head_dim);
+    AddValues<VL, kGroup>(part, v, g, to);
   }
-  for (; g < h.group; ++g) {
-    ValuePage<VL, 1>(v, part.scores + g * kPageEntries, kPageEntries, pairs,
-                     head_dim, part.acc + size_t(g) * 2 * head_dim);
-  }
+  for (; g < h.group; ++g) AddValues<VL, 1>(part, v, g, to);
 }
 
 template <class KL, class VL>
@@ -273,8 +417,14 @@ void RunPart(const Part& part, float* result) {
     RunPage<KL, VL>(part, page, result);
   }
   float* out = result + 2 * h.group;
-  for (int i = 0; i < h.group * head_dim; ++i) {
-    out[i] = part.acc[2 * i] + part.acc[2 * i + 1];
+  for (int g = 0; g < h.group; ++g, out += head_dim) {
+    const float* acc = part.acc + size_t(g) * 2 * head_dim;
+    if constexpr (kQuantized<VL>) {
+      std::copy(acc, acc + head_dim, out);
+      RotateChannels(head_dim, out);
+    } else {
+      for (int i = 0; i < head_dim; ++i) out[i] = acc[2 * i] + acc[2 * i + 1];
+    }
   }
   const float scale = h.bias != nullptr ? 1.0f : h.scale;
   const int padded = (part.to - first * kPageEntries + kBlockKeys - 1) /
@@ -297,6 +447,12 @@ void RunPartV(const Part& part, float* result) {
       return RunPart<KL, LoadF16>(part, result);
     case Codec::kBf16:
       return RunPart<KL, LoadBf16>(part, result);
+    case Codec::kInt8:
+      return RunPart<KL, LoadQuant<Codec::kInt8>>(part, result);
+    case Codec::kInt4:
+      return RunPart<KL, LoadQuant<Codec::kInt4>>(part, result);
+    case Codec::kInt2:
+      return RunPart<KL, LoadQuant<Codec::kInt2>>(part, result);
   }
 }
 
@@ -309,6 +465,17 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.scores = scratch;
   part.acc = scratch + size_t(head.group) * kPageEntries;
   part.weights = weights;
+  part.scaled = part.acc + size_t(head.group) * 2 * head.format.head_dim;
+  part.q = head.q;
+  if (IsQuantized(head.format.k)) {
+    float* const q = part.scaled + kGroup * kPageEntries;
+    const size_t head_dim = head.format.head_dim;
+    std::copy(head.q, head.q + head.group * head_dim, q);
+    for (int g = 0; g < head.group; ++g) {
+      RotateChannels(head.format.head_dim, q + g * head_dim);
+    }
+    part.q = q;
+  }
   switch (head.format.k) {
     case Codec::kF32:
       return RunPartV<LoadF32>(part, result);
@@ -316,6 +483,12 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
       return RunPartV<LoadF16>(part, result);
     case Codec::kBf16:
       return RunPartV<LoadBf16>(part, result);
+    case Codec::kInt8:
+      return RunPartV<LoadQuant<Codec::kInt8>>(part, result);
+    case Codec::kInt4:
+      return RunPartV<LoadQuant<Codec::kInt4>>(part, result);
+    case Codec::kInt2:
+      return;  // values only
   }
 }
 
@@ -330,8 +503,10 @@ HWY_EXPORT(AttendDecodePartT);
 void AttendDecodePart(const DecodeHead& head, int part,
                       AlignedBuffer<float>* scratch, float* result,
                       float* weights) {
+  constexpr int kHeadsAtOnce = 3;  // kGroup of every target
   scratch->Resize(size_t(head.group) *
-                  (kPageEntries + 2 * head.format.head_dim));
+                      (kPageEntries + 3 * head.format.head_dim) +
+                  kHeadsAtOnce * kPageEntries);
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
   (head, part, scratch->data(), weights, result);
 }

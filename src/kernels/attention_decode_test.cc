@@ -147,6 +147,22 @@ TEST(AttentionDecode, MatchesOracleForOtherShapes) {
   });
 }
 
+TEST(AttentionDecode, MatchesOracleForQuantizedEntries) {
+  ForAllTargets([] {
+    for (Codec k : {Codec::kInt8, Codec::kInt4, Codec::kF16}) {
+      for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2, Codec::kF16}) {
+        for (int n : {1, 2, 15, 17, 63, 64, 65, 1025}) {
+          Check(k, v, 64, 3, n, 0, 0, n, n % 2 == 0);
+        }
+        for (int head_dim : {8, 16, 40, 80, 128, 256}) {
+          Check(k, v, head_dim, 4, 131, 37, 5, 129);
+        }
+        Check(k, v, 64, 7, 1500, 63, 1030, 1031, true);
+      }
+    }
+  });
+}
+
 // Dropping whole pages in front changes no bit of the result.
 TEST(AttentionDecode, PartsDoNotMoveWithDroppedPages) {
   ForAllTargets([] {

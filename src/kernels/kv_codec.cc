@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/kv_quant.h"
 
 namespace pyramidkv {
 
@@ -134,6 +135,8 @@ void WithCodec(Codec codec, Function f) {
       return f(F16{});
     case Codec::kBf16:
       return f(Bf16{});
+    default:
+      DCHECK(!IsQuantized(codec));
   }
 }
 
@@ -215,26 +218,39 @@ void CheckSlot(const PageFormat& format, int slot) {
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
                 const float* k, const float* v) {
   CheckSlot(format, slot);
-  WithCodec(format.k, [&]<typename C>(C) {
-    StoreRow<KeyLayout, C>(k, format.head_dim, slot, page);
-  });
-  WithCodec(format.v, [&]<typename C>(C) {
-    StoreRow<ValueLayout, C>(v, format.head_dim, slot, page + format.k_bytes());
-  });
+  const int d = format.head_dim;
+  std::byte* const v_half = page + format.k_bytes();
+  if (IsQuantized(format.k)) {
+    StoreQuantized(format.k, /*is_k=*/true, d, k, slot, page);
+  } else {
+    WithCodec(format.k,
+              [&]<typename C>(C) { StoreRow<KeyLayout, C>(k, d, slot, page); });
+  }
+  if (IsQuantized(format.v)) {
+    StoreQuantized(format.v, /*is_k=*/false, d, v, slot, v_half);
+  } else {
+    WithCodec(format.v, [&]<typename C>(C) {
+      StoreRow<ValueLayout, C>(v, d, slot, v_half);
+    });
+  }
 }
 
 void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
                float* k, float* v) {
   CheckSlot(format, slot);
-  if (k != nullptr) {
-    WithCodec(format.k, [&]<typename C>(C) {
-      LoadRow<KeyLayout, C>(page, format.head_dim, slot, k);
-    });
+  const int d = format.head_dim;
+  const std::byte* const v_half = page + format.k_bytes();
+  if (k != nullptr && IsQuantized(format.k)) {
+    LoadQuantized(format.k, /*is_k=*/true, d, page, slot, k);
+  } else if (k != nullptr) {
+    WithCodec(format.k,
+              [&]<typename C>(C) { LoadRow<KeyLayout, C>(page, d, slot, k); });
   }
-  if (v != nullptr) {
+  if (v != nullptr && IsQuantized(format.v)) {
+    LoadQuantized(format.v, /*is_k=*/false, d, v_half, slot, v);
+  } else if (v != nullptr) {
     WithCodec(format.v, [&]<typename C>(C) {
-      LoadRow<ValueLayout, C>(page + format.k_bytes(), format.head_dim, slot,
-                              v);
+      LoadRow<ValueLayout, C>(v_half, d, slot, v);
     });
   }
 }
@@ -245,14 +261,24 @@ void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,
   CheckSlot(format, from_slot);
   const int d = format.head_dim;
   const size_t v_offset = format.k_bytes();
-  WithCodec(format.k, [&]<typename C>(C) {
-    CopyRow<KeyLayout, typename C::Bits>(d, from_page, from_slot, to_page,
-                                         to_slot);
-  });
-  WithCodec(format.v, [&]<typename C>(C) {
-    CopyRow<ValueLayout, typename C::Bits>(d, from_page + v_offset, from_slot,
-                                           to_page + v_offset, to_slot);
-  });
+  if (IsQuantized(format.k)) {
+    CopyQuantized(format.k, /*is_k=*/true, d, from_page, from_slot, to_page,
+                  to_slot);
+  } else {
+    WithCodec(format.k, [&]<typename C>(C) {
+      CopyRow<KeyLayout, typename C::Bits>(d, from_page, from_slot, to_page,
+                                           to_slot);
+    });
+  }
+  if (IsQuantized(format.v)) {
+    CopyQuantized(format.v, /*is_k=*/false, d, from_page + v_offset, from_slot,
+                  to_page + v_offset, to_slot);
+  } else {
+    WithCodec(format.v, [&]<typename C>(C) {
+      CopyRow<ValueLayout, typename C::Bits>(d, from_page + v_offset, from_slot,
+                                             to_page + v_offset, to_slot);
+    });
+  }
 }
 
 }  // namespace pyramidkv

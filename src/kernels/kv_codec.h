@@ -5,7 +5,8 @@
 //   V [kPageEntries / 2][head_dim][2]            channels in lanes, entry pairs
 // The pairs are what a bf16 dot product multiplies; the other codecs use the
 // same order, so one set of loops serves all. Bytes of a page:
-//   kPageEntries * head_dim * (CodecBytes(k) + CodecBytes(v))
+//   kPageEntries * head_dim * (CodecBits(k) + CodecBits(v)) / 8
+// and 2 for the scale of each group of 32 channels where it is quantised.
 //
 // No errors; preconditions are stated. Callable from any thread.
 
@@ -19,9 +20,42 @@ namespace pyramidkv {
 
 inline constexpr int kPageEntries = 64;
 
-enum class Codec : uint8_t { kF32, kF16, kBf16 };
+// Quantised ones (kernels/kv_quant.h has their layout): kInt2 for V only.
+enum class Codec : uint8_t { kF32, kF16, kBf16, kInt8, kInt4, kInt2 };
 
-constexpr size_t CodecBytes(Codec c) { return c == Codec::kF32 ? 4 : 2; }
+constexpr bool IsQuantized(Codec c) {
+  return c == Codec::kInt8 || c == Codec::kInt4 || c == Codec::kInt2;
+}
+constexpr int CodecBits(Codec c) {
+  switch (c) {
+    case Codec::kF32:
+      return 32;
+    case Codec::kInt8:
+      return 8;
+    case Codec::kInt4:
+      return 4;
+    case Codec::kInt2:
+      return 2;
+    default:
+      return 16;
+  }
+}
+// REQUIRES: not quantised.
+constexpr size_t CodecBytes(Codec c) { return CodecBits(c) / 8; }
+
+// Channels that share a scale; the last group of a row may be shorter.
+inline constexpr int kQuantGroup = 32;
+constexpr int QuantGroups(int head_dim) {
+  return (head_dim + kQuantGroup - 1) / kQuantGroup;
+}
+// The code of 0; a value is (code - zero) * scale.
+constexpr float QuantZero(Codec c) {
+  return c == Codec::kInt8 ? 128.0f : c == Codec::kInt4 ? 8.0f : 1.5f;
+}
+// Bytes of a page's codes of K or V; the scales lie behind them.
+constexpr size_t QuantCodeBytes(Codec c, int head_dim) {
+  return size_t(kPageEntries) * head_dim * CodecBits(c) / 8;
+}
 
 // Shape of the entries in a page. REQUIRES: head_dim % 8 == 0.
 struct PageFormat {
@@ -29,9 +63,16 @@ struct PageFormat {
   Codec k = Codec::kF16;
   Codec v = Codec::kF16;
 
-  size_t k_bytes() const { return kPageEntries * head_dim * CodecBytes(k); }
-  size_t v_bytes() const { return kPageEntries * head_dim * CodecBytes(v); }
+  size_t k_bytes() const { return HalfBytes(k); }
+  size_t v_bytes() const { return HalfBytes(v); }
   size_t page_bytes() const { return k_bytes() + v_bytes(); }
+
+ private:
+  size_t HalfBytes(Codec c) const {
+    const size_t scales =
+        IsQuantized(c) ? size_t(2) * QuantGroups(head_dim) : 0;
+    return QuantCodeBytes(c, head_dim) + kPageEntries * scales;
+  }
 };
 
 // Writes one entry into slot [0, kPageEntries) of a page, rounding to nearest

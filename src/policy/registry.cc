@@ -245,6 +245,9 @@ std::vector<std::string> ExampleSpecs(std::string_view profile) {
            "streaming-llm,tokens=96,slack=32",
            "tova,tokens=64,slack=1",
            "snapkv,keep=0.3,evict=decode",
+           "pyramidkv,keep=0.3,evict=both,type=int8",
+           "snapkv,keep=0.3,heads=adaptive,type=int4",
+           "snapkv-wide,keep=0.3,type_k=int4,type_v=int2",
        }) {
     specs.emplace_back(combination);
   }

@@ -184,10 +184,11 @@ Status CheckHeads(const CacheSpec& s) {
           "of unequal lengths; allowed: heads=equal",
           heads));
     }
-    if (s.type_k == Codec::kBf16) {
-      return Status::Usage(
-          "positions=renumber does not work with type_k=bf16: rotating such "
-          "keys again loses too much; allowed: f16 or f32");
+    if (s.type_k != Codec::kF16 && s.type_k != Codec::kF32) {
+      return Status::Usage(fmt::format(
+          "positions=renumber does not work with type_k={}: rotating such "
+          "keys again loses too much; allowed: f16 or f32",
+          FindSpecKey("type_k")->get(s)));
     }
   }
   if (s.remainder == Remainder::kCluster && s.heads == HeadSplit::kGlobal) {
@@ -200,6 +201,11 @@ Status CheckHeads(const CacheSpec& s) {
 
 // The rules between keys that no single key can see.
 Status CheckTogether(const CacheSpec& s) {
+  if (s.type_k == Codec::kInt2) {
+    return Status::Usage(
+        "type_k=int2: keys need 4 bits, values alone tolerate 2; allowed: "
+        "type_k=int4 (type_k=int4,type_v=int2)");
+  }
   if (!s.compresses) {
     if (s.positions == Positions::kOriginal) return Status();
     return Status::Usage(fmt::format(

@@ -65,7 +65,8 @@ constexpr Name<Positions> kPositionKinds[] = {
 constexpr Name<SumVariant> kVariants[] = {{"sum", SumVariant::kSum},
                                           {"observed", SumVariant::kObserved}};
 constexpr Name<Codec> kCodecs[] = {
-    {"f32", Codec::kF32}, {"f16", Codec::kF16}, {"bf16", Codec::kBf16}};
+    {"f32", Codec::kF32},   {"f16", Codec::kF16},   {"bf16", Codec::kBf16},
+    {"int8", Codec::kInt8}, {"int4", Codec::kInt4}, {"int2", Codec::kInt2}};
 
 template <auto kMember, const auto& kNames>
 Status SetName(std::string_view key, std::string_view value, CacheSpec* spec) {

@@ -37,7 +37,8 @@ TEST(InvarianceThreaded, AnyNumberOfThreads) {
     for (int threads : {2, 3}) {
       auto many = TinyEngine(Options(), threads, compute);
       for (const char* kv :
-           {"full", "pyramidkv,keep=0.4", "snapkv-wide,keep=0.3"}) {
+           {"full", "pyramidkv,keep=0.4", "snapkv-wide,keep=0.3",
+            "full,type=int8", "snapkv,keep=0.4,type=int4"}) {
         for (int length : {1, 31, 32, 33, 300, 700}) {
           const auto prompt = RandomTokens(length, 320, length);
           ASSERT_EQ(Conversation(one.get(), kv, prompt),
@@ -66,28 +67,34 @@ TEST(Invariance, PromptCutAnywhere) {
   }
 }
 
-TEST(Invariance, BatchOfFourEqualsSingles) {
+TEST(Invariance, BatchEqualsSingles) {
   auto engine = TinyEngine(Options(), 2, Compute::kAuto);
   const std::vector<std::string> specs = {
-      "full", "pyramidkv,keep=0.5", "snapkv,keep=0.3", "snapkv-wide,keep=0.2"};
+      "full",
+      "pyramidkv,keep=0.5",
+      "snapkv,keep=0.3",
+      "snapkv-wide,keep=0.2",
+      "full,type=int8",
+      "snapkv,keep=0.5,type_k=int4,type_v=int2"};
+  const int count = static_cast<int>(specs.size());
   std::vector<std::vector<int>> prompts, steps;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < count; ++i) {
     prompts.push_back(RandomTokens(100 + 150 * i, 320, 10 + i));
     steps.push_back(RandomTokens(12, 320, 20 + i));
   }
   std::vector<std::unique_ptr<Session>> batch;
   std::vector<Session*> sessions;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < count; ++i) {
     batch.push_back(MakeSession(engine.get(), specs[i]));
     ASSERT_TRUE(batch[i]->Read(prompts[i], {}).ok());
     sessions.push_back(batch[i].get());
   }
   for (int s = 0; s < 12; ++s) {
     std::vector<int> tokens;
-    for (int i = 0; i < 4; ++i) tokens.push_back(steps[i][s]);
+    for (int i = 0; i < count; ++i) tokens.push_back(steps[i][s]);
     ASSERT_TRUE(engine->DecodeBatch(sessions, tokens).ok());
   }
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < count; ++i) {
     auto single = MakeSession(engine.get(), specs[i]);
     ASSERT_TRUE(single->Read(prompts[i], {}).ok());
     for (int token : steps[i]) {
@@ -119,9 +126,12 @@ TEST(Invariance, ForcedRowsInOneCallOrOneByOne) {
 TEST(Invariance, SharedPrefillEqualsOwnPrefills) {
   auto engine = TinyEngine(Options(), 2, Compute::kAuto);
   const auto prompt = RandomTokens(500, 320, 3);
-  const std::vector<std::string> specs = {
-      "full", "pyramidkv,keep=0.5", "snapkv,keep=0.3,window=16",
-      "snapkv-wide,keep=0.2", "llama,type=bf16"};
+  const std::vector<std::string> specs = {"full",
+                                          "pyramidkv,keep=0.5",
+                                          "snapkv,keep=0.3,window=16",
+                                          "snapkv-wide,keep=0.2",
+                                          "llama,type=bf16",
+                                          "full,type_k=int4,type_v=int2"};
   std::vector<std::unique_ptr<Session>> shared;
   std::vector<Session*> sessions;
   for (const auto& kv : specs) {

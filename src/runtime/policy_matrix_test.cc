@@ -65,6 +65,12 @@ std::string NameOf(const testing::TestParamInfo<std::string>& info) {
   return name + "_" + std::to_string(info.index);
 }
 
+// `full` with the types of a spec.
+std::string FullLike(const std::string& spec) {
+  const size_t at = spec.find(",type");
+  return "full" + (at == spec.npos ? "" : spec.substr(at));
+}
+
 class PolicyMatrix : public testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
@@ -97,7 +103,7 @@ TEST_P(PolicyMatrix, KeepOneIsFull) {
   }
   std::vector<std::vector<float>> logits;
   std::vector<int64_t> bytes;
-  for (const std::string& spec : {std::string("full"), kv}) {
+  for (const std::string& spec : {FullLike(kv), kv}) {
     auto session = Session_(spec);
     ASSERT_TRUE(session->Read(Prompt(), {}).ok()) << spec;
     logits.push_back(*session->Force(RandomTokens(64, 320, 2)));
@@ -111,7 +117,7 @@ TEST_P(PolicyMatrix, KeepOneIsFull) {
 }
 
 TEST_P(PolicyMatrix, TotalIsExactAndBytesFall) {
-  auto full = Session_("full");
+  auto full = Session_(FullLike(GetParam()));
   ASSERT_TRUE(full->Read(Prompt(), {}).ok());
   auto session = Session_(GetParam());
   ASSERT_TRUE(session->Read(Prompt(), {}).ok());

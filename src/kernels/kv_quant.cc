@@ -1,0 +1,200 @@
+#include "kernels/kv_quant.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+
+#include "base/check.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr float kLargestHalf = 65504.0f;
+constexpr int kMaxRotation = 64;
+constexpr int kChunk = 64;  // channels rotated or quantised at a time
+constexpr int kLanes = 16;
+
+int RotationBlock(int head_dim) {
+  return std::min(head_dim & -head_dim, kMaxRotation);
+}
+
+float RoundedScale(float scale) {
+  return F32FromF16(F16FromF32(std::clamp(scale, -kLargestHalf, kLargestHalf)));
+}
+
+// Codes of n values at a scale; their squared error.
+float Encode(Codec codec, float scale, const float* x, int n, uint8_t* codes) {
+  const float zero = QuantZero(codec);
+  const auto most = static_cast<float>((1 << CodecBits(codec)) - 1);
+  // A scale that is 0 or NaN decides the values, whatever their codes.
+  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  float error = 0;
+  for (int i = 0; i < n; ++i) {
+    const float code =
+        std::clamp(std::floor(x[i] * inverse + zero + 0.5f), 0.0f, most);
+    codes[i] = code >= 0 ? static_cast<uint8_t>(code) : 0;  // or NaN
+    const float off = (float(codes[i]) - zero) * scale - x[i];
+    error += off * off;
+  }
+  return error;
+}
+
+// The largest value over the scale, to try: a few that are too large for a
+// small scale do less harm than coarse steps for all.
+std::span<const float> Divisors(Codec codec) {
+  static constexpr float k8[] = {-127.0f};
+  static constexpr float k4[] = {-8.0f, -7.6f, -8.5f, -9.0f, -9.6f};
+  static constexpr float k2[] = {1.5f, 1.8f, 2.1f, 2.4f};
+  if (codec == Codec::kInt8) return k8;
+  if (codec == Codec::kInt4) return k4;
+  return k2;
+}
+
+// One group; the scale as f16 bits.
+uint16_t QuantizeGroup(Codec codec, const float* x, int n, uint8_t* codes) {
+  float largest = 0;  // with its sign: the codes reach further below zero
+  bool nan = false;
+  for (int i = 0; i < n; ++i) {
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+    nan = nan || std::isnan(x[i]);
+  }
+  if (nan) {
+    std::fill(codes, codes + n, uint8_t{0});
+    return F16FromF32(std::nanf(""));
+  }
+  float best_scale = 0, best = 0;
+  uint8_t tried[kQuantGroup];
+  bool first = true;
+  for (float divisor : Divisors(codec)) {
+    const float scale = RoundedScale(largest / divisor);
+    const float error = Encode(codec, scale, x, n, tried);
+    if (!first && !(error < best)) continue;
+    first = false;
+    best = error;
+    best_scale = scale;
+    std::copy(tried, tried + n, codes);
+  }
+  return F16FromF32(best_scale);
+}
+
+// Byte and shift of one value.
+struct Place {
+  size_t byte;
+  int shift;
+};
+Place PlaceOf(int bits, bool is_k, int head_dim, int slot, int channel) {
+  const int per_word = 32 / bits;
+  const int along = is_k ? channel : slot;
+  const int word = along / per_word, within = along % per_word;
+  const size_t at =
+      is_k ? (size_t(slot / kLanes) * (head_dim / per_word) + word) * kLanes +
+                 slot % kLanes
+           : size_t(word) * head_dim + channel;
+  return {at * 4 + within % 4, bits * (within / 4)};
+}
+
+void SetCode(int bits, const Place& place, uint8_t code, std::byte* half) {
+  const auto mask = static_cast<uint8_t>(((1 << bits) - 1) << place.shift);
+  const auto old = static_cast<uint8_t>(half[place.byte]);
+  half[place.byte] =
+      static_cast<std::byte>((old & ~mask) | code << place.shift);
+}
+
+uint8_t GetCode(int bits, const Place& place, const std::byte* half) {
+  return static_cast<uint8_t>(half[place.byte]) >> place.shift &
+         ((1 << bits) - 1);
+}
+
+std::byte* ScaleAt(Codec codec, int head_dim, int group, int slot,
+                   std::byte* half) {
+  return half + QuantCodeBytes(codec, head_dim) +
+         sizeof(uint16_t) * (size_t(group) * kPageEntries + slot);
+}
+
+const std::byte* ScaleAt(Codec codec, int head_dim, int group, int slot,
+                         const std::byte* half) {
+  return ScaleAt(codec, head_dim, group, slot, const_cast<std::byte*>(half));
+}
+
+}  // namespace
+
+void RotateChannels(int head_dim, float* x) {
+  const int block = RotationBlock(head_dim);
+  const float norm = 1.0f / std::sqrt(static_cast<float>(block));
+  for (float* b = x; b < x + head_dim; b += block) {
+    for (int half = 1; half < block; half *= 2) {
+      for (int i = 0; i < block; i += 2 * half) {
+        for (int j = i; j < i + half; ++j) {
+          const float low = b[j], high = b[j + half];
+          b[j] = low + high;
+          b[j + half] = low - high;
+        }
+      }
+    }
+    for (int i = 0; i < block; ++i) b[i] *= norm;
+  }
+}
+
+void StoreQuantized(Codec codec, bool is_k, int head_dim, const float* row,
+                    int slot, std::byte* half) {
+  DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
+  const int bits = CodecBits(codec);
+  const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
+  // Groups are cut at multiples of 32 channels, rotations at their blocks.
+  const int step = std::max(chunk, kQuantGroup);
+  alignas(64) float x[kChunk];
+  uint8_t codes[kQuantGroup];
+  for (int c = 0; c < head_dim; c += step) {
+    const int n = std::min(step, head_dim - c);
+    for (int i = 0; i < n; ++i) {
+      x[i] = std::clamp(row[c + i], -kLargestHalf, kLargestHalf);
+    }
+    for (int i = 0; i < n; i += chunk) RotateChannels(chunk, x + i);
+    for (int i = 0; i < n; i += kQuantGroup) {
+      const int in_group = std::min(kQuantGroup, n - i);
+      const uint16_t scale = QuantizeGroup(codec, x + i, in_group, codes);
+      std::memcpy(ScaleAt(codec, head_dim, (c + i) / kQuantGroup, slot, half),
+                  &scale, sizeof(scale));
+      for (int j = 0; j < in_group; ++j) {
+        SetCode(bits, PlaceOf(bits, is_k, head_dim, slot, c + i + j), codes[j],
+                half);
+      }
+    }
+  }
+}
+
+void LoadQuantized(Codec codec, bool is_k, int head_dim, const std::byte* half,
+                   int slot, float* row) {
+  const int bits = CodecBits(codec);
+  float scale = 0;
+  for (int c = 0; c < head_dim; ++c) {
+    if (c % kQuantGroup == 0) {
+      uint16_t f16;
+      std::memcpy(&f16, ScaleAt(codec, head_dim, c / kQuantGroup, slot, half),
+                  sizeof(f16));
+      scale = F32FromF16(f16);
+    }
+    const uint8_t code =
+        GetCode(bits, PlaceOf(bits, is_k, head_dim, slot, c), half);
+    row[c] = (float(code) - QuantZero(codec)) * scale;
+  }
+  RotateChannels(head_dim, row);
+}
+
+void CopyQuantized(Codec codec, bool is_k, int head_dim, const std::byte* from,
+                   int from_slot, std::byte* to, int to_slot) {
+  const int bits = CodecBits(codec);
+  for (int c = 0; c < head_dim; ++c) {
+    const uint8_t code =
+        GetCode(bits, PlaceOf(bits, is_k, head_dim, from_slot, c), from);
+    SetCode(bits, PlaceOf(bits, is_k, head_dim, to_slot, c), code, to);
+  }
+  for (int g = 0; g < QuantGroups(head_dim); ++g) {
+    std::memmove(ScaleAt(codec, head_dim, g, to_slot, to),
+                 ScaleAt(codec, head_dim, g, from_slot, from),
+                 sizeof(uint16_t));
+  }
+}
+
+}  // namespace pyramidkv

@@ -1,0 +1,154 @@
+#include "kernels/kv_quant.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/scalar_reference.h"
+#include "kernels/testing/all_targets.h"
+
+namespace pyramidkv {
+namespace {
+
+constexpr Codec kQuantized[] = {Codec::kInt8, Codec::kInt4, Codec::kInt2};
+constexpr int kHeadDims[] = {8, 16, 40, 64, 80, 96, 128, 256};
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+// One row through a page.
+std::vector<float> RoundTrip(const PageFormat& format, bool is_k,
+                             const std::vector<float>& row, int slot = 5) {
+  std::vector<std::byte> page(format.page_bytes());
+  std::vector<float> k(row.size()), v(row.size());
+  StoreEntry(format, page.data(), slot, row.data(), row.data());
+  LoadEntry(format, page.data(), slot, k.data(), v.data());
+  return is_k ? k : v;
+}
+
+PageFormat FormatOf(Codec codec, int head_dim) {
+  const Codec k = codec == Codec::kInt2 ? Codec::kInt4 : codec;
+  return {head_dim, k, codec};
+}
+
+TEST(KvQuant, RotationIsOrthonormalAndItsOwnInverse) {
+  for (int d : kHeadDims) {
+    const auto q = RandomFloats(d, 1), k = RandomFloats(d, 2);
+    auto rotated_q = q, rotated_k = k;
+    RotateChannels(d, rotated_q.data());
+    RotateChannels(d, rotated_k.data());
+    double dot = 0, rotated = 0;
+    for (int i = 0; i < d; ++i) {
+      dot += double(q[i]) * k[i];
+      rotated += double(rotated_q[i]) * rotated_k[i];
+    }
+    EXPECT_NEAR(dot, rotated, 1e-4);
+    RotateChannels(d, rotated_q.data());
+    ExpectNear(rotated_q, q, 1e-6f);
+  }
+}
+
+// The bounds are those of a normal distribution.
+TEST(KvQuant, ErrorsAreSmall) {
+  for (Codec codec : kQuantized) {
+    const double most = codec == Codec::kInt8   ? 4e-5
+                        : codec == Codec::kInt4 ? 0.0078
+                                                : 0.125;
+    for (int d : kHeadDims) {
+      for (bool is_k : {true, false}) {
+        if (is_k && codec == Codec::kInt2) continue;
+        double error = 0, power = 0;
+        for (int seed = 0; seed < 300; ++seed) {
+          auto row = RandomFloats(d, seed, std::exp2(float(seed % 20 - 8)));
+          row[0] *= 8;  // what the rotation is for
+          const auto got = RoundTrip(FormatOf(codec, d), is_k, row, seed % 64);
+          const float unit = std::exp2(float(seed % 20 - 8));
+          for (int i = 0; i < d; ++i) {
+            const double off = (got[i] - row[i]) / unit;
+            error += off * off;
+            power += double(row[i]) * row[i] / unit / unit;
+          }
+        }
+        EXPECT_LT(error / power, most)
+            << d << " " << CodecBits(codec) << " " << is_k;
+      }
+    }
+  }
+}
+
+TEST(KvQuant, FiniteInputStaysFinite) {
+  for (Codec codec : kQuantized) {
+    for (int d : kHeadDims) {
+      const PageFormat format = FormatOf(codec, d);
+      for (float x : {0.0f, 1.0f, -3.0f, 1e-30f, 1e-7f, 65504.0f, -7e4f, 1e30f,
+                      kLargest, -kLargest}) {
+        std::vector<float> alone(d, 0.0f), all(d, x);
+        alone[d / 2] = x;
+        for (const auto& row : {alone, all}) {
+          for (float y : RoundTrip(format, false, row)) {
+            EXPECT_TRUE(std::isfinite(y)) << x;
+          }
+        }
+        if (x == 0) {
+          EXPECT_EQ(RoundTrip(format, false, all), all);
+        }
+      }
+      std::vector<float> bad(d, 1.0f);
+      bad[0] = std::numeric_limits<float>::infinity();
+      for (float y : RoundTrip(format, false, bad)) {
+        EXPECT_TRUE(std::isfinite(y));
+      }
+      bad[0] = std::nanf("");
+      EXPECT_TRUE(std::isnan(RoundTrip(format, false, bad)[0]));
+    }
+  }
+}
+
+// Stored bits, so that moving an entry about costs nothing.
+TEST(KvQuant, CopiesAreBitIdenticalAndTouchOneSlot) {
+  for (Codec codec : kQuantized) {
+    for (int d : {8, 40, 64, 128}) {
+      const PageFormat format = FormatOf(codec, d);
+      std::vector<std::byte> page(format.page_bytes());
+      std::vector<std::vector<float>> k, v;
+      for (int slot = 0; slot < kPageEntries; ++slot) {
+        const auto row = RandomFloats(d, slot);
+        StoreEntry(format, page.data(), slot, row.data(), row.data());
+        k.push_back(RoundTrip(format, true, row));
+        v.push_back(RoundTrip(format, false, row));
+      }
+      std::vector<std::byte> other(page.size());
+      for (int i = 0; i < 100; ++i) {
+        const int from = i * 37 % kPageEntries, to = i * 11 % kPageEntries;
+        CopyEntry(format, page.data(), to, page.data(), from);
+        k[to] = k[from];
+        v[to] = v[from];
+        CopyEntry(format, other.data(), to, page.data(), to);
+        std::vector<float> k_got(d), v_got(d);
+        LoadEntry(format, other.data(), to, k_got.data(), v_got.data());
+        ASSERT_EQ(k_got, k[to]);
+        ASSERT_EQ(v_got, v[to]);
+      }
+      for (int slot = 0; slot < kPageEntries; ++slot) {
+        std::vector<float> k_got(d), v_got(d);
+        LoadEntry(format, page.data(), slot, k_got.data(), v_got.data());
+        ASSERT_EQ(k_got, k[slot]);
+        ASSERT_EQ(v_got, v[slot]);
+      }
+    }
+  }
+}
+
+// Of the 256 bytes of an f16 entry, with 4 for its position.
+TEST(KvQuant, BytesPerEntry) {
+  const auto share = [](Codec k, Codec v) {
+    const PageFormat format{64, k, v};
+    return (double(format.page_bytes()) / kPageEntries + 4) / 256;
+  };
+  EXPECT_LE(share(Codec::kInt8, Codec::kInt8), 0.55);
+  EXPECT_LE(share(Codec::kInt4, Codec::kInt4), 0.34);
+  EXPECT_LE(share(Codec::kInt4, Codec::kInt2), 0.27);
+}
+
+}  // namespace
+}  // namespace pyramidkv
