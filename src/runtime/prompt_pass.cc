@@ -165,8 +165,8 @@ Status PromptPass::Begin(int prompt_end) {
     blocks_.Resize(p.kv_heads, p.head_dim, rows_, context_.pool->threads());
   }
   context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
-  // A long prompt touches most of the embedding.
-  context_.model->DropFilePages();
+  // A long prompt touches most of the embedding, and nothing else of the file.
+  if (context_.any_tile_rows) context_.model->DropFilePages();
   return {};
 }
 
