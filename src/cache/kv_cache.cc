@@ -46,18 +46,8 @@ struct KvCache::Rows {
 };
 
 // Entry i is in slot i % kPageEntries of page i / kPageEntries.
-struct KvCache::Head {
+struct KvCache::Head : HeadState {
   std::vector<std::byte*> pages;
-  int length = 0;
-  int32_t base = 0;                 // position of entry 0
-  std::vector<int32_t> positions;   // [length], or empty: base + i
-  std::vector<float> bias, scores;  // [length], or empty
-  std::vector<int32_t> rope;        // [length], or empty: as position
-  int32_t seen = 0;                 // one past the newest position appended
-  // Truncate(p) is refused for evicted_from < p < evicted_before: the lowest
-  // evicted position, and `seen` at the last eviction.
-  int32_t evicted_from = std::numeric_limits<int32_t>::max();
-  int32_t evicted_before = 0;
 
   int32_t position(int i) const {
     return positions.empty() ? base + i : positions[i];
@@ -530,12 +520,7 @@ void KvCache::Clear() {
   rope_shift_ = 0;
 }
 
-HeadState KvCache::ExportHead(int layer, int h) const {
-  const Head& head = this->head(layer, h);
-  return {head.length,       head.base,           head.seen,
-          head.evicted_from, head.evicted_before, head.positions,
-          head.bias,         head.scores,         head.rope};
-}
+HeadState KvCache::ExportHead(int layer, int h) const { return head(layer, h); }
 
 Status KvCache::ImportHead(
     int layer, int h, int position, HeadState state,
@@ -550,15 +535,7 @@ Status KvCache::ImportHead(
     for (std::byte* page : built.pages) pool_->Release(page);
     return status;
   }
-  built.length = state.length;
-  built.base = state.base;
-  built.seen = state.seen;
-  built.evicted_from = state.evicted_from;
-  built.evicted_before = state.evicted_before;
-  built.positions = std::move(state.positions);
-  built.bias = std::move(state.bias);
-  built.scores = std::move(state.scores);
-  built.rope = std::move(state.rope);
+  static_cast<HeadState&>(built) = std::move(state);
   Head& old = head(layer, h);
   for (std::byte* page : old.pages) pool_->Release(page);
   old = std::move(built);

@@ -4,23 +4,25 @@
 #define PYRAMIDKV_CACHE_KV_CACHE_IO_H_
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
 
-// See KvCache's invariants. Arrays are [length] or empty.
+// See KvCache's invariants.
 struct HeadState {
   int32_t length = 0;
-  int32_t base = 0;            // position of entry 0 where none are stored
-  int32_t seen = 0;            // one past the newest position appended
-  int32_t evicted_from = 0;    // what Truncate
-  int32_t evicted_before = 0;  // has to know
-  std::vector<int32_t> positions;
-  std::vector<float> bias;
-  std::vector<float> scores;
-  std::vector<int32_t> rope;
+  int32_t base = 0;  // position of entry 0
+  int32_t seen = 0;  // one past the newest position appended
+  // Truncate(p) is refused for evicted_from < p < evicted_before: the lowest
+  // evicted position, and `seen` at the last eviction.
+  int32_t evicted_from = std::numeric_limits<int32_t>::max();
+  int32_t evicted_before = 0;
+  std::vector<int32_t> positions;   // [length], or empty: base + i
+  std::vector<float> bias, scores;  // [length], or empty
+  std::vector<int32_t> rope;        // [length], or empty: as position
 };
 
 // Whether a head of a sequence that has seen `position` tokens can be like

@@ -7,7 +7,6 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int kPromptGroup = kInt8RowGroup;  // their sums fill the registers
 constexpr int kFineGroup = 8;
 constexpr int kForkRows = 4;  // worth more than one thread
 
@@ -219,7 +218,7 @@ template <class F>
 void Run(const Call& c) {
   for (const Int8Rows::Group& group : c.x->groups()) {
     if (group.planes == 1) {
-      RowGroup<F, kPromptGroup, 1>(c, group);
+      RowGroup<F, kInt8RowGroup, 1>(c, group);
     } else if (group.padded_rows == 1) {
       RowGroup<F, 1, 2>(c, group);
     } else if (group.padded_rows == 2) {
@@ -284,7 +283,7 @@ void QuantizeRow(const float* x, const Int8Rows::Group& group, int r, int cols,
 
 // The next group of `left` rows of a kind.
 Int8Rows::Group NextGroup(int first, int left, bool fine) {
-  const int most = fine ? kFineGroup : kPromptGroup;
+  const int most = fine ? kFineGroup : kInt8RowGroup;
   Int8Rows::Group group;
   group.first = first;
   group.rows = left < most ? left : most;

@@ -24,7 +24,8 @@
 
 namespace pyramidkv {
 
-inline constexpr int kInt8RowGroup = 12;  // prompt rows of one kernel
+// Prompt rows of one kernel: their sums fill the registers.
+inline constexpr int kInt8RowGroup = 12;
 
 // True where the CPU has what the functions below need.
 bool HasInt8Products();

@@ -339,7 +339,9 @@ void Model::Repack(ThreadPool* pool) {
   }
 }
 
-void Model::DropFilePages() const { mapping_->DropPages(); }
+void Model::DropFilePages() const {
+  if (tiles_.bytes() > 0) mapping_->DropPages();
+}
 
 Result<std::unique_ptr<Model>> Model::Load(const std::string& path) {
   return ModelLoader::Load(path);

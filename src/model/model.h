@@ -106,6 +106,8 @@ class Model {
   // them again (rows of the embedding) brings them back.
   // REQUIRES: no pass runs.
   void Repack(ThreadPool* pool);
+  // Again, after something was read from the file. Without repacked weights it
+  // does nothing: every pass reads the file then.
   void DropFilePages() const;
 
   const std::string& path() const { return path_; }

@@ -165,8 +165,8 @@ Status PromptPass::Begin(int prompt_end) {
     blocks_.Resize(p.kv_heads, p.head_dim, rows_, context_.pool->threads());
   }
   context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
-  // A long prompt touches most of the embedding, and nothing else of the file.
-  if (context_.any_tile_rows) context_.model->DropFilePages();
+  // A long prompt touches most of the embedding.
+  context_.model->DropFilePages();
   return {};
 }
 
@@ -285,10 +285,20 @@ void PromptPass::PackLayer() {
         const auto& [weights, to] = matrices[panels[i].first];
         context_.prompt_matmul->Pack(*weights, panels[i].second, worker, to);
       });
-  // What was expanded from the file beside repacked weights.
-  if (!panels.empty() && w.q.tiles != nullptr) {
-    context_.model->DropFilePages();
+  if (!panels.empty()) context_.model->DropFilePages();
+}
+
+// The rows of a tile, normed, become the worker's input of matrix products.
+void PromptPass::NormTile(int tile, const std::vector<float>& weight,
+                          int worker) {
+  float* const normed = scratch_[worker].normed.data();
+  const size_t width = params_.embedding;
+  for (int r = 0; r < rows_in(tile); ++r) {
+    RmsNorm(hidden(tile * tile_rows_ + r), weight.data(), width,
+            params_.rms_epsilon, normed + r * width);
   }
+  context_.prompt_matmul->SetInput(normed, rows_of(tile), params_.embedding,
+                                   worker);
 }
 
 void PromptPass::ProjectTile(int tile, int worker) {
@@ -297,17 +307,13 @@ void PromptPass::ProjectTile(int tile, int worker) {
   Scratch& s = scratch_[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
-  for (int r = 0; r < rows; ++r) {
-    RmsNorm(hidden(first + r), w.attn_norm.data(), p.embedding, p.rms_epsilon,
-            s.normed.data() + size_t(r) * p.embedding);
-  }
+  NormTile(tile, w.attn_norm, worker);
   const size_t q_width = this->q_width();
   const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
   float* q = query(tile);
   float* k = s.kv.data();
   float* v = k + kPromptTile * kv_width;
   PromptMatMul& matmul = *context_.prompt_matmul;
-  matmul.SetInput(s.normed.data(), rows_of(tile), p.embedding, worker);
   matmul.Multiply(context_.packed->q, q, worker);
   matmul.Multiply(context_.packed->k, k, worker);
   matmul.Multiply(context_.packed->v, v, worker);
@@ -347,9 +353,11 @@ void PromptPass::StoreKv(int entry, const float* k, const float* v) {
   }
 }
 
-// Attention of up to kMaxQueryRows rows of a tile, all heads, into the scratch.
-void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
+// Attention of a tile's rows, all heads, into the scratch.
+void PromptPass::AttendRows(int tile, int worker) {
+  static_assert(kPromptTile <= kMaxQueryRows);
   Scratch* s = &scratch_[worker];
+  const int rows = rows_in(tile);
   const HyperParams& p = params_;
   const Segment& segment = segment_of(tile);
   const size_t q_width = this->q_width();
@@ -361,11 +369,10 @@ void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
   t.q_stride = t.out_stride = q_width;
   for (int h = 0; h < p.kv_heads; ++h) {
     const size_t offset = size_t(h) * p.group() * p.head_dim;
-    t.q = query(tile) + first * q_width + offset;
-    t.out = s->attention.data() + first * q_width + offset;
+    t.q = query(tile) + offset;
+    t.out = s->attention.data() + offset;
     if (keep_lse_) {
-      t.lse = lse_.data() + (size_t(tile) * tile_rows_ + first) * p.heads +
-              h * p.group();
+      t.lse = lse_.data() + size_t(tile) * tile_rows_ * p.heads + h * p.group();
       t.lse_stride = p.heads;
     }
     if (!bias_[h].empty()) t.bias = bias_[h].data();
@@ -373,7 +380,7 @@ void PromptPass::AttendRows(int tile, int first, int rows, int worker) {
     t.origin =
         view.positions == nullptr && view.length > 0 ? view.base / 2 * 2 : 0;
     for (int i = 0; i < rows; ++i) {
-      const int row = first_row(tile) + first + i;
+      const int row = first_row(tile) + i;
       const int visible =
           targets_[0]->FirstVisible(layer_, segment.position + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
@@ -396,9 +403,7 @@ void PromptPass::AttendTile(int tile, int worker) {
   Scratch& s = scratch_[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
-  for (int r = 0; r < rows; r += kMaxQueryRows) {
-    AttendRows(tile, r, std::min(kMaxQueryRows, rows - r), worker);
-  }
+  AttendRows(tile, worker);
   if (!NeedsOutput(tile)) return;
   PromptMatMul& matmul = *context_.prompt_matmul;
   matmul.SetInput(s.attention.data(), rows_of(tile),
@@ -415,12 +420,8 @@ void PromptPass::FeedForwardTile(int tile, int worker) {
   Scratch& s = scratch_[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
-  for (int r = 0; r < rows; ++r) {
-    RmsNorm(hidden(first + r), w.ffn_norm.data(), p.embedding, p.rms_epsilon,
-            s.normed.data() + size_t(r) * p.embedding);
-  }
+  NormTile(tile, w.ffn_norm, worker);
   PromptMatMul& matmul = *context_.prompt_matmul;
-  matmul.SetInput(s.normed.data(), rows_of(tile), p.embedding, worker);
   matmul.Multiply(context_.packed->gate, s.gate.data(), worker);
   matmul.Multiply(context_.packed->up, s.up.data(), worker);
   AddBias(w.gate_bias, rows, s.gate.data());

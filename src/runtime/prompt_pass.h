@@ -81,7 +81,8 @@ class PromptPass {
   void AttendTile(int tile, int worker);   // attention, output projection
   void FeedForwardTile(int tile, int worker);
   void StoreKv(int entry, const float* k, const float* v);
-  void AttendRows(int tile, int first, int rows, int worker);
+  void NormTile(int tile, const std::vector<float>& weight, int worker);
+  void AttendRows(int tile, int worker);
   bool IsSparse() const { return sparse_ && targets_[0]->windows[layer_] == 0; }
   bool NeedsAttention(int tile) const;
   bool NeedsOutput(int tile) const;
