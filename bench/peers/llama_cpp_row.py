@@ -18,15 +18,9 @@ from pathlib import Path
 
 import llama_cpp
 import numpy as np
+from peak_rss import peak_rss_bytes
 
 CONTEXT_STEP = 256  # llama.cpp rounds a context up to a multiple of it
-
-
-def peak_rss_bytes():
-    """VmHWM of this process."""
-    status = Path("/proc/self/status").read_text()
-    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def load(path, tokens, threads, sequences):

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import openvino_genai as genai
+from peak_rss import peak_rss_bytes
 
 BACKENDS = ("paged", "paged-256", "evict", "sdpa")
 WARM_UP_TOKENS = 16
@@ -31,13 +32,6 @@ EVICTION = {
     "max_cache_size": 2400,
     "aggregation_mode": genai.AggregationMode.NORM_SUM,
 }
-
-
-def peak_rss_bytes():
-    """VmHWM of this process."""
-    status = Path("/proc/self/status").read_text()
-    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def load(path, backend, threads):

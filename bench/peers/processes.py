@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers.peak_rss import peak_rss_bytes
+
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "build/release/bin/pyramidkv"
 MODEL = ROOT / "models/default.gguf"
@@ -81,12 +83,6 @@ def _open_when_read(path, process):
     raise SystemExit(f"pyramidkv ended early with {process.returncode}")
 
 
-def _peak_rss_bytes(pid):
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def _context(tokens):
     """The command's --ctx-size: 0 is the model's own."""
     return 0 if tokens <= MODEL_CONTEXT else -(-tokens // 1024) * 1024
@@ -112,7 +108,7 @@ def pyramidkv(ids, spec, predict, threads, model=MODEL, logits=None):
             command, stdout=subprocess.PIPE, text=True
         )
         with _open_when_read(fifo, process) as pipe:
-            before = _peak_rss_bytes(process.pid)
+            before = peak_rss_bytes(process.pid)
             json.dump(ids, pipe)
         output, _ = process.communicate()
     if process.returncode != 0:
