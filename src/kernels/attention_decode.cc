@@ -26,7 +26,7 @@ constexpr int kValueVectors = 8;  // times kGroup accumulators
 #else
 constexpr int kValueVectors = 4;
 #endif
-constexpr int kGroup = 3;       // query heads that share a pass over a page
+constexpr int kGroup = kSharingHeads;
 constexpr int kBlockKeys = 16;  // keys in lanes of a K block
 
 // Stored values as f32 vectors, one type per codec.
@@ -503,10 +503,9 @@ HWY_EXPORT(AttendDecodePartT);
 void AttendDecodePart(const DecodeHead& head, int part,
                       AlignedBuffer<float>* scratch, float* result,
                       float* weights) {
-  constexpr int kHeadsAtOnce = 3;  // kGroup of every target
   scratch->Resize(size_t(head.group) *
                       (kPageEntries + 3 * head.format.head_dim) +
-                  kHeadsAtOnce * kPageEntries);
+                  kSharingHeads * kPageEntries);
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
   (head, part, scratch->data(), weights, result);
 }

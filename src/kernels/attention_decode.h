@@ -19,6 +19,7 @@
 namespace pyramidkv {
 
 inline constexpr int kPartSlots = 1024;  // a multiple of kPageEntries
+inline constexpr int kSharingHeads = 3;  // query heads in one pass over a page
 
 // One row over one KV head. Slots count from the start of pages[0]; the row
 // sees [begin, end), not empty.

@@ -188,11 +188,16 @@ void GroupProduct(const uint8_t* w, const uint8_t* x, int blocks, __m512* acc) {
   }
 }
 
+// Plain pointers: what is compiled for this target calls no inline function
+// of a header, which would be merged into code for older CPUs.
 struct Call {
   const uint8_t* tiles;
   size_t group_bytes;
   int outputs;
-  const Int8Rows* x;
+  const Int8Rows::Group* groups;
+  int group_count;
+  const uint8_t* x;
+  int blocks;  // of columns
   int first, count;
   float* y;
   size_t y_stride;
@@ -200,11 +205,10 @@ struct Call {
 
 template <class F, int kRows, int kPlanes>
 void RowGroup(const Call& c, const Int8Rows::Group& rows) {
-  const auto* x = reinterpret_cast<const uint8_t*>(c.x->data() + rows.offset);
   for (int g = c.first; g < c.first + c.count; ++g) {
     __m512 acc[kRows];
-    GroupProduct<F, kRows, kPlanes>(c.tiles + g * c.group_bytes, x,
-                                    c.x->cols() / kBlockCols, acc);
+    GroupProduct<F, kRows, kPlanes>(c.tiles + g * c.group_bytes,
+                                    c.x + rows.offset, c.blocks, acc);
     const int left = c.outputs - g * kGroupRows;
     const __mmask16 mask = left >= kGroupRows ? 0xffff : (1 << left) - 1;
     float* y = c.y + rows.first * c.y_stride + g * kGroupRows;
@@ -216,7 +220,8 @@ void RowGroup(const Call& c, const Int8Rows::Group& rows) {
 
 template <class F>
 void Run(const Call& c) {
-  for (const Int8Rows::Group& group : c.x->groups()) {
+  for (int i = 0; i < c.group_count; ++i) {
+    const Int8Rows::Group& group = c.groups[i];
     if (group.planes == 1) {
       RowGroup<F, kInt8RowGroup, 1>(c, group);
     } else if (group.padded_rows == 1) {
@@ -281,6 +286,31 @@ void QuantizeRow(const float* x, const Int8Rows::Group& group, int r, int cols,
   }
 }
 
+void RunFormat(BlockScales scales, int bits, const Call& c) {
+  switch (scales) {
+    case BlockScales::kZero:
+      if (bits == 4) return Run<Format<4, BlockScales::kZero, 3>>(c);
+      if (bits == 5) return Run<Format<5, BlockScales::kZero, 4>>(c);
+      return Run<Format<8, BlockScales::kZero, 7>>(c);
+    case BlockScales::kMin:
+      if (bits == 4) return Run<Format<4, BlockScales::kMin, 0>>(c);
+      return Run<Format<5, BlockScales::kMin, 0>>(c);
+    case BlockScales::kSuperMin:
+      if (bits == 4) return Run<Format<4, BlockScales::kSuperMin, 0>>(c);
+      return Run<Format<5, BlockScales::kSuperMin, 0>>(c);
+    case BlockScales::kSuperHalves:
+      return Run<Format<6, BlockScales::kSuperHalves, 5>>(c);
+  }
+}
+
+}  // namespace
+}  // namespace pyramidkv
+
+#pragma GCC pop_options
+
+namespace pyramidkv {
+namespace {
+
 // The next group of `left` rows of a kind.
 Int8Rows::Group NextGroup(int first, int left, bool fine) {
   const int most = fine ? kFineGroup : kInt8RowGroup;
@@ -327,30 +357,13 @@ void Int8Rows::Set(const float* x, int rows, int cols, int fine_rows,
 void MultiplyTiles(const TileFormat& format, const std::byte* tiles,
                    int outputs, const Int8Rows& x, int first, int count,
                    float* y, size_t y_stride) {
-  const Call c{reinterpret_cast<const uint8_t*>(tiles),
-               format.group_bytes(x.cols()),
-               outputs,
-               &x,
-               first,
-               count,
-               y,
-               y_stride};
-  switch (format.scales) {
-    case BlockScales::kZero:
-      if (format.bits == 4) return Run<Format<4, BlockScales::kZero, 3>>(c);
-      if (format.bits == 5) return Run<Format<5, BlockScales::kZero, 4>>(c);
-      return Run<Format<8, BlockScales::kZero, 7>>(c);
-    case BlockScales::kMin:
-      if (format.bits == 4) return Run<Format<4, BlockScales::kMin, 0>>(c);
-      return Run<Format<5, BlockScales::kMin, 0>>(c);
-    case BlockScales::kSuperMin:
-      if (format.bits == 4) return Run<Format<4, BlockScales::kSuperMin, 0>>(c);
-      return Run<Format<5, BlockScales::kSuperMin, 0>>(c);
-    case BlockScales::kSuperHalves:
-      return Run<Format<6, BlockScales::kSuperHalves, 5>>(c);
-  }
+  const std::span<const Int8Rows::Group> groups = x.groups();
+  RunFormat(
+      format.scales, format.bits,
+      {reinterpret_cast<const uint8_t*>(tiles), format.group_bytes(x.cols()),
+       outputs, groups.data(), static_cast<int>(groups.size()),
+       reinterpret_cast<const uint8_t*>(x.data()), x.cols() / kBlockCols, first,
+       count, y, y_stride});
 }
 
 }  // namespace pyramidkv
-
-#pragma GCC pop_options
