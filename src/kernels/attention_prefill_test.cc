@@ -165,6 +165,19 @@ void ExpectRow(const Output& got, const Output& all, int i) {
   }
 }
 
+// Row i of a tile alone, and its query.
+struct OneRow {
+  OneRow(const PrefillTile& t, const Data& d, int i) : tile(t), data(d) {
+    tile.rows = 1;
+    tile.begin[0] = t.begin[i];
+    tile.end[0] = t.end[i];
+    data.q.assign(d.q.begin() + i * t.q_stride,
+                  d.q.begin() + (i + 1) * t.q_stride);
+  }
+  PrefillTile tile;
+  Data data;
+};
+
 // A row alone, at any place of a tile: the same bits.
 TEST(AttentionPrefill, RowDoesNotDependOnItsTile) {
   ForAllTargets([] {
@@ -173,14 +186,8 @@ TEST(AttentionPrefill, RowDoesNotDependOnItsTile) {
     const PrefillTile t = MakeTile(c);
     const Output all = Attend(t, d);
     for (int i : {0, 1, 9, 15}) {
-      PrefillTile one = t;
-      one.rows = 1;
-      one.begin[0] = t.begin[i];
-      one.end[0] = t.end[i];
-      Data row = d;
-      row.q.assign(d.q.begin() + i * t.q_stride,
-                   d.q.begin() + (i + 1) * t.q_stride);
-      ExpectRow(Attend(one, row), all, i);
+      const OneRow one(t, d, i);
+      ExpectRow(Attend(one.tile, one.data), all, i);
     }
   });
 }
@@ -280,18 +287,6 @@ TEST(AttentionPrefill, Bf16ScoresThatRise) {
   }
 }
 
-// Row i of `t` alone.
-Output RunRowBf16(const PrefillTile& t, const Data& d, int i) {
-  PrefillTile one = t;
-  one.rows = 1;
-  one.begin[0] = t.begin[i];
-  one.end[0] = t.end[i];
-  Data row = d;
-  row.q.assign(d.q.begin() + i * t.q_stride,
-               d.q.begin() + (i + 1) * t.q_stride);
-  return RunBf16(one, row);
-}
-
 TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
   if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : {Case{16, 3, 64, 201, 0}, Case{48, 3, 64, 313, 0},
@@ -302,7 +297,9 @@ TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
       const PrefillTile t = MakeTile(c);
       const Output all = RunBf16(t, d);
       for (int i : {0, 1, 8, 15, 31, 34, 47}) {
-        if (i < c.rows) ExpectRow(RunRowBf16(t, d, i), all, i);
+        if (i >= c.rows) continue;
+        const OneRow one(t, d, i);
+        ExpectRow(RunBf16(one.tile, one.data), all, i);
       }
     }
   }
@@ -336,42 +333,31 @@ TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
 
 // Skipped blocks leave no trace: as if their entries were not there.
 TEST(AttentionPrefill, SkippedBlocks) {
-  ForAllTargets([] {
-    const int head_dim = 64, group = 3, rows = 48, entries = 8 * kKeyBlock;
-    auto k = RandomFloats(size_t(entries) * head_dim, 1);
-    auto v = RandomFloats(size_t(entries) * head_dim, 2);
-    const auto q = RandomFloats(size_t(rows) * group * head_dim, 3);
-    const std::vector<uint8_t> skip = {0, 1, 1, 0, 1, 0, 0, 0};
-    std::vector<float> left_k, left_v;
-    for (int b = 0; b < 8; ++b) {
-      if (skip[b] != 0) continue;
-      const size_t from = size_t(b) * kKeyBlock * head_dim;
-      const size_t to = from + size_t{kKeyBlock} * head_dim;
-      left_k.insert(left_k.end(), k.begin() + from, k.begin() + to);
-      left_v.insert(left_v.end(), v.begin() + from, v.begin() + to);
-    }
-    const auto attend = [&](int end, const uint8_t* skipped,
-                            const std::vector<float>& keys,
-                            const std::vector<float>& values) {
-      PrefillTile t;
-      t.rows = rows;
-      t.group = group;
-      t.head_dim = head_dim;
-      t.scale = 0.3f;
-      t.q = q.data();
-      t.q_stride = t.out_stride = size_t(group) * head_dim;
-      std::vector<float> out(q.size());
-      t.out = out.data();
-      t.skip = skipped;
-      for (int i = 0; i < rows; ++i) t.end[i] = end - rows + i + 1;
-      PrefillScratch scratch;
-      scratch.Resize(group, head_dim);
-      AttendPrefill(t, keys.data(), values.data(), &scratch);
-      return out;
-    };
-    EXPECT_EQ(attend(entries, skip.data(), k, v),
-              attend(5 * kKeyBlock, nullptr, left_k, left_v));
+  const Case c = {48, 3, 64, 8 * kKeyBlock - 48, 0};
+  const Data all(c);
+  Data left = all;
+  left.k.clear();
+  left.v.clear();
+  const std::vector<uint8_t> skip = {0, 1, 1, 0, 1, 0, 0, 0};
+  for (size_t b = 0; b < skip.size(); ++b) {
+    if (skip[b] != 0) continue;
+    const size_t from = b * kKeyBlock * c.head_dim;
+    const size_t to = from + size_t{kKeyBlock} * c.head_dim;
+    left.k.insert(left.k.end(), all.k.begin() + from, all.k.begin() + to);
+    left.v.insert(left.v.end(), all.v.begin() + from, all.v.begin() + to);
+  }
+  PrefillTile skipping = MakeTile(c);
+  skipping.skip = skip.data();
+  const PrefillTile fewer = MakeTile({48, 3, 64, 5 * kKeyBlock - 48, 0});
+  ForAllTargets([&] {
+    const Output got = Attend(skipping, all), want = Attend(fewer, left);
+    EXPECT_EQ(got.out, want.out);
+    EXPECT_EQ(got.lse, want.lse);
   });
+  if (!HasNativeBf16()) return;
+  const Output got = RunBf16(skipping, all), want = RunBf16(fewer, left);
+  EXPECT_EQ(got.out, want.out);
+  EXPECT_EQ(got.lse, want.lse);
 }
 
 }  // namespace
