@@ -85,6 +85,7 @@ Json RowJson(const Row& row) {
           {"kv_bytes", first["kv_bytes"]},
           {"kv_bytes_full", first["kv_bytes_full"]},
           {"peak_rss_bytes", HighestRss(row)},
+          {"tier", first["tier"]},
           {"runs", row.runs.size()},
           {"spread",
            {{"ttft_ms", Spread(row, "ttft_ms")},

@@ -25,8 +25,8 @@ struct BenchRowRequest {
 
 // Runs the request in a process of its own and returns what it measured:
 // {model, spec, compute, threads, timings, kv_bytes, kv_bytes_full,
-// peak_rss_bytes}. Bytes of caches and decode_tokens_per_s are those of all
-// sequences together.
+// peak_rss_bytes, tier}; the tier is the first sequence's. Bytes of caches and
+// decode_tokens_per_s are those of all sequences together.
 Result<Json> RunBenchRow(const BenchRowRequest& request);
 
 // `words` words of varied text, the same for every call.

@@ -89,7 +89,8 @@ Json RowJson(const BenchRowRequest& request, const Engine& engine,
           {"timings", TimingsJson(timings)},
           {"kv_bytes", kv.bytes * request.sequences},
           {"kv_bytes_full", kv.bytes_full * request.sequences},
-          {"peak_rss_bytes", PeakRssBytes()}};
+          {"peak_rss_bytes", PeakRssBytes()},
+          {"tier", KvJson(kv)["tier"]}};
 }
 
 Status MeasureRow(const BenchRowRequest& request) {
@@ -156,6 +157,9 @@ Result<Json> RunBenchRow(const BenchRowRequest& request) {
       fmt::format("--parallel={}", request.sequences)};
   if (model.threads > 0)
     args.push_back(fmt::format("--threads={}", model.threads));
+  if (!model.offload_directory.empty()) {
+    args.push_back("--kv-offload-dir=" + model.offload_directory);
+  }
   PKV_ASSIGN_OR_RETURN(const std::string text, RunSelf(args));
   Json row = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!row.is_object()) {

@@ -43,6 +43,20 @@ Json LayerJson(const KvLayerReport& layer) {
           {"retained_mass", OrNull(layer.retained_mass)}};
 }
 
+Json TierJson(const KvTierReport& tier) {
+  return {{"index", tier.index},
+          {"entries", tier.entries},
+          {"bytes", tier.bytes},
+          {"index_bytes", tier.index_bytes},
+          {"file_bytes", tier.file_bytes},
+          {"fetch_share", OrNull(tier.fetch_share)},
+          {"hit_rate", OrNull(tier.hit_rate)},
+          {"bytes_per_token", OrNull(tier.bytes_per_token)},
+          {"read_ms", tier.read_ms},
+          {"stall_ms", tier.stall_ms},
+          {"overlap", OrNull(tier.overlap)}};
+}
+
 Json DimsJson(const PlanDims& dims) {
   return {
       {"layers", dims.layers},       {"kv_heads", dims.kv_heads},
@@ -100,7 +114,8 @@ Json KvJson(const KvReport& report) {
           {"peak_bytes", report.peak_bytes},
           {"retained_mass", OrNull(report.retained_mass)},
           {"warnings", report.warnings},
-          {"layers", std::move(layers)}};
+          {"layers", std::move(layers)},
+          {"tier", report.tier ? TierJson(*report.tier) : Json(nullptr)}};
 }
 
 Json TimingsJson(const Timings& t) {

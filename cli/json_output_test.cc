@@ -32,7 +32,8 @@ TEST(KvJsonTest, KeysInOrderAndNulls) {
   EXPECT_EQ(keys,
             "requested spec policy prefill prefill_mass tokens_seen "
             "tokens_kept_mean entries_kept entries_full bytes bytes_full "
-            "peak_bytes retained_mass warnings layers ");
+            "peak_bytes retained_mass warnings layers tier ");
+  EXPECT_TRUE(json["tier"].is_null());
   EXPECT_TRUE(json["retained_mass"].is_null());
   EXPECT_EQ(json["warnings"], Json::array());
   EXPECT_EQ(json["layers"][0].dump(),

@@ -155,11 +155,20 @@ void AddCompute(CLI::App* app, std::string* compute) {
       ->capture_default_str();
 }
 
+void AddOffloadDirectory(CLI::App* app, std::string* directory) {
+  app->add_option("--kv-offload-dir", *directory,
+                  "Where remainder=offload puts its file (default: the "
+                  "system's directory for temporary files)")
+      ->check(CLI::ExistingDirectory)
+      ->type_name("DIR");
+}
+
 void AddModelFlags(CLI::App* app, ModelFlags* flags) {
   AddModelPath(app, &flags->path);
   AddContextSize(app, &flags->context_size);
   AddThreads(app, &flags->threads);
   AddCompute(app, &flags->compute);
+  AddOffloadDirectory(app, &flags->offload_directory);
 }
 
 void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
@@ -278,6 +287,7 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
   EngineOptions options;
   PKV_ASSIGN_OR_RETURN(options.model_path, ResolveModelPath(flags.path));
   options.threads = ResolveThreads(flags.threads);
+  options.offload_directory = flags.offload_directory;
   for (Compute compute : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
     if (flags.compute == ComputeName(compute)) options.compute = compute;
   }

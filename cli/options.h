@@ -20,6 +20,7 @@ struct ModelFlags {
   int context_size = 0;  // 0: the model's
   int threads = 0;       // 0: not given
   std::string compute = "auto";
+  std::string offload_directory;  // empty: the system's
 };
 
 struct CacheFlags {
@@ -54,6 +55,7 @@ CLI::Option* AddModelPath(CLI::App* app, std::string* path);
 CLI::Option* AddContextSize(CLI::App* app, int* tokens);
 void AddThreads(CLI::App* app, int* threads);
 void AddCompute(CLI::App* app, std::string* compute);
+void AddOffloadDirectory(CLI::App* app, std::string* directory);
 // All of ModelFlags.
 void AddModelFlags(CLI::App* app, ModelFlags* flags);
 // --kv (several times if `repeatable`), -ctk and -ctv.

@@ -157,6 +157,22 @@ std::string KvTable(const KvReport& report) {
                      KvSummary(report));
 }
 
+std::string TierSummary(const KvTierReport& tier) {
+  std::string text = fmt::format("; cold tier {} entries, {} in memory",
+                                 tier.entries, MiB(tier.bytes));
+  if (tier.file_bytes > 0) {
+    text += fmt::format(", {} on disk", MiB(tier.file_bytes));
+  }
+  if (tier.fetch_share) {
+    text += fmt::format(", {} fetched", Percent(*tier.fetch_share));
+  }
+  if (tier.file_bytes > 0 && tier.hit_rate && tier.overlap) {
+    text += fmt::format(" ({} of it from memory, {} of reading hidden)",
+                        Percent(*tier.hit_rate), Percent(*tier.overlap));
+  }
+  return text;
+}
+
 std::string KvSummary(const KvReport& report) {
   std::string text = fmt::format(
       "KV cache {} of {} ({})", MiB(report.bytes), MiB(report.bytes_full),
@@ -164,6 +180,7 @@ std::string KvSummary(const KvReport& report) {
   if (report.retained_mass) {
     text += fmt::format(", retained mass {:.3f}", *report.retained_mass);
   }
+  if (report.tier) text += TierSummary(*report.tier);
   return text;
 }
 

@@ -42,6 +42,9 @@ struct EngineOptions {
   std::string model_path;
   int threads = 0;  // 0: the number of processors
   Compute compute = Compute::kAuto;
+  // Where caches with remainder=offload put their files. Empty: the system's
+  // directory for such files.
+  std::string offload_directory;
 };
 
 struct ModelInfo {

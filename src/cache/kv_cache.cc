@@ -198,8 +198,58 @@ Status KvCache::AppendKept(int layer, int h, int position,
   DCHECK(std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) ==
          rows.end());
   DCHECK(rows.empty() || rows.front() >= 0);
-  return AppendRows(head(layer, h), position,
-                    {rows.data(), count, k, v, stride}, std::max(seen, least));
+  seen = std::max(seen, least);
+  const Rows kept{rows.data(), count, k, v, stride};
+  if (evicted_sink_ && count < seen) {
+    PKV_RETURN_IF_ERROR(GiveUnkeptRows(layer, h, position, kept, seen));
+  }
+  return AppendRows(head(layer, h), position, kept, seen);
+}
+
+// In one call: what receives them learns from the first one.
+Status KvCache::GiveUnkeptRows(int layer, int h, int position, const Rows& rows,
+                               int seen) const {
+  const size_t d = shape_.format.head_dim;
+  const size_t count = seen - rows.count;
+  std::vector<float> k, v;
+  std::vector<int32_t> positions;
+  k.reserve(count * d);
+  v.reserve(count * d);
+  positions.reserve(count);
+  for (int row = 0, next = 0; row < seen; ++row) {
+    if (next < rows.count && rows[next] == row) {
+      ++next;
+      continue;
+    }
+    const size_t at = row * rows.stride;
+    k.insert(k.end(), rows.k + at, rows.k + at + d);
+    v.insert(v.end(), rows.v + at, rows.v + at + d);
+    positions.push_back(position + row);
+  }
+  return evicted_sink_({layer, h, static_cast<int>(count), k.data(), v.data(),
+                        positions.data()});
+}
+
+// kept: ascending indices of the head.
+Status KvCache::GiveUnkept(int layer, int h, std::span<const int> kept) const {
+  const Head& head = this->head(layer, h);
+  const int d = shape_.format.head_dim;
+  const size_t count = head.length - kept.size();
+  std::vector<float> k(count * d), v(count * d);
+  std::vector<int32_t> positions;
+  auto next = kept.begin();
+  for (int i = 0; i < head.length; ++i) {
+    if (next != kept.end() && *next == i) {
+      ++next;
+      continue;
+    }
+    const size_t at = positions.size() * d;
+    LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries,
+              k.data() + at, v.data() + at);
+    positions.push_back(head.position(i));
+  }
+  return evicted_sink_({layer, h, static_cast<int>(count), k.data(), v.data(),
+                        positions.data()});
 }
 
 // seen: rows that there were, kept or not.
@@ -294,6 +344,7 @@ Status KvCache::Compact(int layer, int h, std::span<const int> kept) {
   DCHECK(kept.empty() || (kept.front() >= 0 && kept.back() < head.length));
   if (n == head.length) return {};
 
+  if (evicted_sink_) PKV_RETURN_IF_ERROR(GiveUnkept(layer, h, kept));
   PKV_RETURN_IF_ERROR(MoveEntries(head, kept));
   int gap = 0;  // the first entry that leaves
   while (gap < n && kept[gap] == gap) ++gap;

@@ -75,6 +75,16 @@ struct MergedEntry {
 
 struct HeadState;  // cache/kv_cache_io.h
 
+// Entries of one head that leave: k and v [count, head_dim] row-major.
+struct EvictedEntries {
+  int layer = 0;
+  int head = 0;
+  int count = 0;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  const int32_t* positions = nullptr;  // [count]
+};
+
 class KvCache {
  public:
   KvCache(PagePool* pool, const KvShape& shape);
@@ -83,6 +93,12 @@ class KvCache {
   KvCache& operator=(KvCache&& other) noexcept;
 
   const KvShape& shape() const { return shape_; }
+
+  // Receives what Compact and AppendKept do not keep, before it leaves; after
+  // an error of it everything stays. Called for different heads in parallel.
+  // Belongs to this object: does not move with its entries.
+  using EvictedSink = std::function<Status(const EvictedEntries&)>;
+  void set_evicted_sink(EvictedSink sink) { evicted_sink_ = std::move(sink); }
 
   // Appends `count` entries at the consecutive positions from `position`.
   // k, v: rows of head_dim values, `stride` values apart.
@@ -168,6 +184,9 @@ class KvCache {
   Head& head(int layer, int h);
   const Head& head(int layer, int h) const;
   Status AppendRows(Head& head, int position, const Rows& rows, int seen);
+  Status GiveUnkeptRows(int layer, int h, int position, const Rows& rows,
+                        int seen) const;
+  Status GiveUnkept(int layer, int h, std::span<const int> kept) const;
   Status MakeOwn(std::byte** page);
   Status MakeRoom(Head& head, int count);
   Status MoveEntries(Head& head, std::span<const int> kept);
@@ -178,6 +197,7 @@ class KvCache {
   KvShape shape_;
   int rope_shift_ = 0;
   std::vector<Head> heads_;  // [layers, kv_heads]
+  EvictedSink evicted_sink_;
 };
 
 }  // namespace pyramidkv

@@ -71,6 +71,62 @@ void ExpectRows(const KvCache& cache, int layer, int head) {
   }
 }
 
+// What Compact and AppendKept do not keep.
+struct Gone {
+  std::vector<int> positions;
+  Status status;
+  void ListenTo(KvCache* cache) {
+    cache->set_evicted_sink([this](const EvictedEntries& e) {
+      if (!status.ok()) return status;
+      for (int i = 0; i < e.count; ++i) {
+        float k[kHeadDim], v[kHeadDim];
+        FillRow(e.positions[i], k);
+        FillRow(e.positions[i] + 1000, v);
+        EXPECT_TRUE(std::equal(k, k + kHeadDim, e.k + i * kHeadDim));
+        EXPECT_TRUE(std::equal(v, v + kHeadDim, e.v + i * kHeadDim));
+        positions.push_back(e.positions[i]);
+      }
+      return Status();
+    });
+  }
+};
+
+TEST(KvCache, GivesTheSinkWhatLeaves) {
+  PagePool pool;
+  KvCache cache(&pool, {1, 1, kF16});
+  Gone gone;
+  gone.ListenTo(&cache);
+  AppendAt(cache, 0, 0, 0, 10);
+  Keep(cache, 0, 0, {0, 1, 4, 9});
+  EXPECT_EQ(gone.positions, (std::vector<int>{2, 3, 5, 6, 7, 8}));
+  gone.positions.clear();
+  const std::vector<float> k = RowsAt(10, 6), v = RowsAt(1010, 6);
+  const std::vector<int> rows = {1, 4};
+  ASSERT_TRUE(
+      cache.AppendKept(0, 0, 10, rows, k.data(), v.data(), kHeadDim, 6).ok());
+  EXPECT_EQ(gone.positions, (std::vector<int>{10, 12, 13, 15}));
+  EXPECT_EQ(Positions(cache, 0, 0), (std::vector<int>{0, 1, 4, 9, 11, 14}));
+}
+
+TEST(KvCache, KeepsEverythingIfTheSinkFails) {
+  PagePool pool;
+  KvCache cache(&pool, {1, 1, kF16});
+  Gone gone;
+  gone.ListenTo(&cache);
+  AppendAt(cache, 0, 0, 0, 10);
+  gone.status = Status::Runtime("disk full");
+  const std::vector<int> kept = {3};
+  EXPECT_FALSE(cache.Compact(0, 0, kept).ok());
+  EXPECT_EQ(Positions(cache, 0, 0), Range(0, 10));
+  const std::vector<float> rows = RowsAt(10, 2);
+  EXPECT_FALSE(cache
+                   .AppendKept(0, 0, 10, std::vector<int>{1}, rows.data(),
+                               rows.data(), kHeadDim, 2)
+                   .ok());
+  EXPECT_EQ(Positions(cache, 0, 0), Range(0, 10));
+  ExpectRows(cache, 0, 0);
+}
+
 TEST(KvCache, BytesOfAFullCacheAreTheFormula) {
   for (Codec codec : {Codec::kF32, Codec::kF16, Codec::kBf16}) {
     PagePool pool;

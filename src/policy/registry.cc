@@ -104,6 +104,17 @@ CacheSpec DuoAttention() {
   return s;
 }
 
+// Few entries stay at hand; the others are fetched where a query needs them.
+CacheSpec InfiniGen() {
+  CacheSpec s = WithSinks(Compressing("infinigen"));
+  s.select = SelectKind::kRecent;
+  s.tokens = 64;
+  s.evict = Evict::kBoth;
+  s.remainder = Remainder::kOffload;
+  s.full_layers = 2;
+  return s;
+}
+
 CacheSpec SnapKv(std::string_view policy) {
   CacheSpec s = Compressing(policy);
   s.scorer = Scorer::kWindow;
@@ -195,6 +206,9 @@ std::vector<Preset> MakePresets() {
       {"duo-attention",
        "whole heads by a profile of the model, the others sinks and recent",
        "arXiv 2410.10819", DuoAttention()},
+      {"infinigen",
+       "all entries in a cold tier, of which each query fetches what it needs",
+       "arXiv 2406.19707", InfiniGen()},
       {"llama",
        "linear pyramid down to half, first tenth of the layers in full", "",
        Llama()},

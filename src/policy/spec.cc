@@ -85,6 +85,10 @@ int DefaultRecent(const Preset& preset, const CacheSpec& spec) {
 // Fills in what depends on other keys and was not given.
 void Derive(const Preset& preset, const Items& given, CacheSpec* spec) {
   if (!spec->compresses) return;
+  // A preset's own budget gives way to another one.
+  if (given.Has("keep") || given.Has("memory")) {
+    if (!given.Has("tokens")) spec->tokens.reset();
+  }
   if (!given.Has("recent")) spec->recent = DefaultRecent(preset, *spec);
   // Heads of different lengths cannot keep one set.
   if (spec->heads != HeadSplit::kEqual) spec->one_set = false;
@@ -132,6 +136,40 @@ Status CheckScorer(const CacheSpec& s) {
         "prefill=sparse does not work with {}, which needs the attention of "
         "all rows to all entries; allowed: prefill=exact",
         s.policy));
+  }
+  return Status();
+}
+
+Status CheckRemainder(const CacheSpec& s) {
+  if (s.remainder == Remainder::kCluster) {
+    const std::string why = WhyUnused(KeyUse::kRanks, s);
+    if (!why.empty()) {
+      return Status::Usage(fmt::format("remainder=cluster: {}", why));
+    }
+    if (s.heads == HeadSplit::kGlobal) {
+      return Status::Usage(
+          "remainder=cluster does not work with heads=global, which drops "
+          "entries before all are known; allowed: heads=equal or adaptive");
+    }
+  }
+  if (s.remainder != Remainder::kOffload) return Status();
+  if (s.positions == Positions::kRenumber) {
+    return Status::Usage(
+        "remainder=offload does not work with positions=renumber, which would "
+        "have to rotate what lies in the cold tier; allowed: "
+        "positions=original");
+  }
+  if (s.memory) {
+    return Status::Usage(
+        "memory bounds the whole cache, and remainder=offload keeps all of it; "
+        "allowed: keep or tokens, and resident=SHARE for the cold tier");
+  }
+  if (s.sliding_window > 0) {
+    return Status::Usage(fmt::format(
+        "remainder=offload does not go with sliding_window={}, behind which "
+        "nothing is seen any more; allowed: sliding_window=0, or "
+        "remainder=drop",
+        s.sliding_window));
   }
   return Status();
 }
@@ -191,11 +229,6 @@ Status CheckHeads(const CacheSpec& s) {
           FindSpecKey("type_k")->get(s)));
     }
   }
-  if (s.remainder == Remainder::kCluster && s.heads == HeadSplit::kGlobal) {
-    return Status::Usage(
-        "remainder=cluster does not work with heads=global, which drops "
-        "entries before all are known; allowed: heads=equal or adaptive");
-  }
   return Status();
 }
 
@@ -220,6 +253,7 @@ Status CheckTogether(const CacheSpec& s) {
   PKV_RETURN_IF_ERROR(CheckScorer(s));
   PKV_RETURN_IF_ERROR(CheckEvict(s));
   PKV_RETURN_IF_ERROR(CheckHeads(s));
+  PKV_RETURN_IF_ERROR(CheckRemainder(s));
   if (s.heads == HeadSplit::kGlobal) {
     if (s.schedule != ScheduleKind::kUniform) {
       return Status::Usage(fmt::format(

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache/cold_tier.h"
 #include "kernels/kv_codec.h"
 #include "pyramidkv/status.h"
 
@@ -35,7 +36,7 @@ enum class GroupReduce { kMean, kMax, kSum };
 enum class ValueNorm { kOff, kV, kWo };
 enum class Evict { kPrefill, kDecode, kBoth };
 enum class PrefillKind { kExact, kStreaming, kSparse };
-enum class Remainder { kDrop, kCluster };
+enum class Remainder { kDrop, kCluster, kOffload };
 enum class MergeRule {
   kMean,       // weighted by the tokens that each entry stands for
   kAttention,  // weighted by score; a cluster without any score: as kMean
@@ -104,6 +105,14 @@ struct CacheSpec {
   Remainder remainder = Remainder::kDrop;
   double clusters = 0.25;  // below 1: share of a head's budget, else number
   MergeRule merge = MergeRule::kCosine;  // docs/policies.md: the least harm
+  // remainder=offload: the cold tier (cache/cold_tier.h).
+  IndexKind index = IndexKind::kSign;
+  double partial = 0.3;
+  double alpha = 4;
+  double fetch = 0.2;
+  double resident = 1;
+  Victim victim = Victim::kCounter;
+  int full_layers = 0;  // first layers that nothing leaves; no key
   Positions positions = Positions::kOriginal;
   std::string profile;  // file, heads=profile
 
@@ -120,11 +129,17 @@ struct CacheSpec {
   bool evicts_decoded() const {
     return !keeps_all() && evict != Evict::kPrefill;
   }
+  bool offloads() const {
+    return !keeps_all() && remainder == Remainder::kOffload;
+  }
   bool operator==(const CacheSpec&) const = default;
 };
 
 // Errors: kUsage; names the key or value and lists what is allowed.
 Result<CacheSpec> ParseCacheSpec(std::string_view text);
+
+// sign, skew, quest or cluster.
+std::string_view IndexName(IndexKind kind);
 
 // Canonical form: the policy, then every key that differs from the preset, in
 // the order of docs/cache-spec.md. ParseCacheSpec(FormatCacheSpec(s)) == s.

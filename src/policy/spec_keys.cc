@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <vector>
@@ -56,7 +57,15 @@ constexpr Name<PrefillKind> kPrefills[] = {
     {"streaming", PrefillKind::kStreaming},
     {"sparse", PrefillKind::kSparse}};
 constexpr Name<Remainder> kRemainders[] = {{"drop", Remainder::kDrop},
-                                           {"cluster", Remainder::kCluster}};
+                                           {"cluster", Remainder::kCluster},
+                                           {"offload", Remainder::kOffload}};
+constexpr Name<IndexKind> kIndexes[] = {{"sign", IndexKind::kSign},
+                                        {"skew", IndexKind::kSkew},
+                                        {"quest", IndexKind::kQuest},
+                                        {"cluster", IndexKind::kCluster}};
+constexpr Name<Victim> kVictims[] = {{"fifo", Victim::kFifo},
+                                     {"lru", Victim::kLru},
+                                     {"counter", Victim::kCounter}};
 constexpr Name<MergeRule> kMerges[] = {{"mean", MergeRule::kMean},
                                        {"attention", MergeRule::kAttention},
                                        {"cosine", MergeRule::kCosine}};
@@ -282,11 +291,22 @@ constexpr SpecKey kKeys[] = {
     {"slack", KeyUse::kSlack, SetInteger<&S::slack, 1>, GetValue<&S::slack>},
     {"prefill", KeyUse::kAlways, SetName<&S::prefill, kPrefills>,
      GetName<&S::prefill, kPrefills>},
-    {"remainder", KeyUse::kRanks, SetName<&S::remainder, kRemainders>,
+    {"remainder", KeyUse::kCompress, SetName<&S::remainder, kRemainders>,
      GetName<&S::remainder, kRemainders>},
     {"clusters", KeyUse::kCluster, SetClusters, GetValue<&S::clusters>},
     {"merge", KeyUse::kCluster, SetName<&S::merge, kMerges>,
      GetName<&S::merge, kMerges>},
+    {"index", KeyUse::kOffload, SetName<&S::index, kIndexes>,
+     GetName<&S::index, kIndexes>},
+    {"partial", KeyUse::kSkew, SetPositive<&S::partial, 1>,
+     GetValue<&S::partial>},
+    {"alpha", KeyUse::kOffload, SetPositive<&S::alpha, 100>,
+     GetValue<&S::alpha>},
+    {"fetch", KeyUse::kOffload, SetPositive<&S::fetch, 1>, GetValue<&S::fetch>},
+    {"resident", KeyUse::kOffload, SetPositive<&S::resident, 1>,
+     GetValue<&S::resident>},
+    {"victim", KeyUse::kVictim, SetName<&S::victim, kVictims>,
+     GetName<&S::victim, kVictims>},
     {"spread", KeyUse::kRanks, SetInteger<&S::spread, 0, 1024>,
      GetValue<&S::spread>},
     {"decay", KeyUse::kSums, SetPositive<&S::decay, 1>, GetValue<&S::decay>},
@@ -306,6 +326,12 @@ constexpr SpecKey kKeys[] = {
 };
 
 }  // namespace
+
+std::string_view IndexName(IndexKind kind) {
+  return std::find_if(std::begin(kIndexes), std::end(kIndexes),
+                      [&](const auto& n) { return n.value == kind; })
+      ->name;
+}
 
 std::span<const SpecKey> SpecKeys() { return kKeys; }
 

@@ -32,6 +32,9 @@ enum class KeyUse {
   kSums,        // ranked by the attention of all queries
   kSlack,       // evict=decode or both
   kCluster,     // remainder=cluster
+  kOffload,     // remainder=offload
+  kSkew,        // index=skew
+  kVictim,      // resident below 1
 };
 
 struct SpecKey {

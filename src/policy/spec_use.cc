@@ -63,6 +63,23 @@ std::string WhyNoFloors(const CacheSpec& spec) {
   return "";
 }
 
+std::string WhyNoColdTier(KeyUse use, const CacheSpec& spec) {
+  if (spec.remainder != Remainder::kOffload) {
+    return fmt::format(
+        "remainder={} does not use it; allowed with remainder=offload",
+        FindSpecKey("remainder")->get(spec));
+  }
+  if (use == KeyUse::kSkew && spec.index != IndexKind::kSkew) {
+    return fmt::format("index={} does not use it; allowed with index=skew",
+                       FindSpecKey("index")->get(spec));
+  }
+  if (use == KeyUse::kVictim && spec.resident == 1) {
+    return "resident=1 keeps all blocks in memory; allowed with resident below "
+           "1";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
@@ -129,7 +146,13 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
       return "evict=prefill does not use it; allowed with evict=decode or both";
     case KeyUse::kCluster:
       if (spec.remainder == Remainder::kCluster) return "";
-      return "remainder=drop does not use it; allowed with remainder=cluster";
+      return fmt::format(
+          "remainder={} does not use it; allowed with remainder=cluster",
+          FindSpecKey("remainder")->get(spec));
+    case KeyUse::kOffload:
+    case KeyUse::kSkew:
+    case KeyUse::kVictim:
+      return WhyNoColdTier(use, spec);
   }
   return "";
 }

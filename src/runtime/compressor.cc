@@ -30,8 +30,9 @@ Compressor::Compressor(const CacheSpec& spec, const Model& model,
       reserve_tokens_(reserve_tokens),
       retained_(layers_) {
   int rank = 0;
-  for (int window : windows_) {
-    compressed_.push_back(window == widest() ? rank++ : -1);
+  for (int l = 0; l < layers_; ++l) {
+    const bool leaves = windows_[l] == widest() && l >= spec.full_layers;
+    compressed_.push_back(leaves ? rank++ : -1);
   }
   Reset();
 }
@@ -94,13 +95,16 @@ std::optional<double> Compressor::retained_mass(int layer) const {
   return retained_[layer];
 }
 
-// A ring holds consecutive positions: none are stored.
+// A ring, or a layer that nothing leaves, holds consecutive positions: none are
+// stored.
 int64_t Compressor::RingBytes(int64_t page_bytes) const {
   int64_t pages = 0;
   for (int l = 0; l < layers_; ++l) {
     if (compressed_[l] >= 0) continue;
-    const int slots = std::min(tokens_ + std::max(reserve_tokens_, 0),
-                               windows_[l] + kMaxRows + kPageEntries);
+    int slots = tokens_ + std::max(reserve_tokens_, 0);
+    if (windows_[l] > 0) {
+      slots = std::min(slots, windows_[l] + kMaxRows + kPageEntries);
+    }
     pages += (slots + kPageEntries - 1) / kPageEntries;
   }
   return pages * kv_heads_ * page_bytes;

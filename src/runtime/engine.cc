@@ -24,8 +24,9 @@ bool AllTiled(std::span<const LayerWeights> layers) {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<Model> model, std::unique_ptr<Tokenizer> tokenizer,
-             int threads, Compute compute)
-      : model_(std::move(model)),
+             int threads, Compute compute, std::string offload_directory)
+      : offload_directory_(std::move(offload_directory)),
+        model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
         // oneDNN and ggml run inside our workers, each with one thread.
@@ -102,10 +103,12 @@ class EngineImpl final : public Engine {
     }
   }
   EngineParts Parts() {
-    return {context_, decode_.get(), tokenizer_.get(), compute_, info_.name};
+    return {context_, decode_.get(), tokenizer_.get(),
+            compute_, info_.name,    {offload_directory_, nullptr}};
   }
   void FillInfo();
 
+  std::string offload_directory_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   Compute compute_;
@@ -224,7 +227,8 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
-      std::move(model), std::move(tokenizer), threads, options.compute));
+      std::move(model), std::move(tokenizer), threads, options.compute,
+      options.offload_directory));
 }
 
 }  // namespace pyramidkv

@@ -31,14 +31,48 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
       windows(LayerWindows(spec, m.params())),
       compressor(spec, m, windows, reserve_tokens) {}
 
+Status Sequence::Open(const ColdPlace& place) {
+  PKV_RETURN_IF_ERROR(compressor.Open());
+  const CacheSpec& spec = compressor.spec();
+  if (!spec.offloads()) return {};
+  const HyperParams& p = model->params();
+  if (std::find(windows.begin(), windows.end(), 0) == windows.end()) {
+    return Status::Usage(
+        "cache spec: remainder=offload keeps what a later query may need, and "
+        "all layers of this model have a sliding window; allowed: "
+        "remainder=drop");
+  }
+  ColdTierOptions options;
+  options.layers = p.layers;
+  options.kv_heads = p.kv_heads;
+  options.format = cache.shape().format;
+  options.format.entries = kBlockEntries;
+  options.index = spec.index;
+  options.partial = spec.partial;
+  options.skew = place.skew;
+  options.alpha = spec.alpha;
+  options.fetch = spec.fetch;
+  options.resident = spec.resident;
+  options.victim = spec.victim;
+  options.directory = place.directory;
+  PKV_ASSIGN_OR_RETURN(cold, ColdTier::Create(options));
+  cache.set_evicted_sink([this](const EvictedEntries& e) {
+    return cold->Append(e.layer, e.head, e.count, e.k, e.v,
+                        cache.shape().format.head_dim, e.positions);
+  });
+  return {};
+}
+
 void Sequence::Reset() {
   cache.Clear();
+  if (cold != nullptr) cold->Clear();
   compressor.Reset();
   position = rope_shift = 0;
   prefill_mass.reset();
 }
 
 int Sequence::RowsAtOnce() const {
+  if (cold != nullptr) return 1;  // each row fetches what it needs
   int rows = std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);
   if (renumbers() && rope_position() < context_size) {
     rows = std::min(rows, context_size - rope_position());

@@ -3,10 +3,13 @@
 #ifndef PYRAMIDKV_RUNTIME_SEQUENCE_H_
 #define PYRAMIDKV_RUNTIME_SEQUENCE_H_
 
+#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "cache/cold_tier.h"
 #include "cache/kv_cache.h"
 #include "model/model.h"
 #include "policy/spec.h"
@@ -14,11 +17,21 @@
 
 namespace pyramidkv {
 
+// What a cold tier needs beside the spec.
+struct ColdPlace {
+  std::string directory;        // ColdTierOptions::directory
+  const float* skew = nullptr;  // ColdTierOptions::skew
+};
+
 struct Sequence {
   // context_size: no position is rotated for this or more (renumber), or
   // reached (original).
   Sequence(PagePool* pool, const Model& model, const CacheSpec& spec,
            int context_size, int reserve_tokens);
+
+  // Opens what the spec names: a profile, a cold tier. Before anything else.
+  // Errors: kUsage where the spec does not suit the model; kRuntime.
+  Status Open(const ColdPlace& place);
 
   // First position that a query at `query_position` still sees in a layer.
   int FirstVisible(int layer, int query_position) const {
@@ -50,10 +63,16 @@ struct Sequence {
     return compressor.OnDecoded(position, &cache, pool);
   }
 
+  // Memory of the cache, a cold tier's included.
+  int64_t bytes() const {
+    return cache.bytes() + (cold != nullptr ? cold->bytes() : 0);
+  }
+
   const Model* model;
   int context_size;
   KvCache cache;
-  std::vector<int> windows;  // [layers] tokens that a layer sees; 0: all
+  std::unique_ptr<ColdTier> cold;  // remainder=offload; else null
+  std::vector<int> windows;        // [layers] tokens that a layer sees; 0: all
   Compressor compressor;
   int position = 0;    // of the next token; never derived from a length
   int rope_shift = 0;  // keys are rotated for position - rope_shift

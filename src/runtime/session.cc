@@ -185,6 +185,7 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
     const auto row = logits->begin() + i * vocabulary;
     s->logits_.assign(row, row + vocabulary);
     s->tokens_.push_back(tokens[i]);
+    ++s->decoded_;
     s->NotePeak();
   }
   return status;
@@ -204,7 +205,32 @@ Result<std::vector<float>> SessionImpl::Force(std::span<const int> tokens) {
 }
 
 void SessionImpl::NotePeak() {
-  peak_bytes_ = std::max(peak_bytes_, sequence_.cache.bytes());
+  peak_bytes_ = std::max(peak_bytes_, sequence_.bytes());
+}
+
+std::optional<KvTierReport> SessionImpl::TierReport() const {
+  const ColdTier* const cold = sequence_.cold.get();
+  if (cold == nullptr) return std::nullopt;
+  const ColdTierStats stats = cold->stats();
+  KvTierReport tier;
+  tier.index = IndexName(sequence_.compressor.spec().index);
+  tier.entries = cold->entries();
+  tier.bytes = cold->bytes();
+  tier.index_bytes = cold->index_bytes();
+  tier.file_bytes = cold->file_bytes();
+  if (stats.selected_blocks > 0) {
+    const auto selected = static_cast<double>(stats.selected_blocks);
+    tier.fetch_share = selected / double(stats.candidate_blocks);
+    tier.hit_rate = 1 - double(stats.read_blocks) / selected;
+    tier.bytes_per_token =
+        double(stats.read_bytes) / double(std::max(decoded_, 1));
+  }
+  tier.read_ms = stats.read_seconds * 1e3;
+  tier.stall_ms = stats.stall_seconds * 1e3;
+  if (stats.read_seconds > 0) {
+    tier.overlap = 1 - stats.stall_seconds / stats.read_seconds;
+  }
+  return tier;
 }
 
 KvReport SessionImpl::Report() const {
@@ -230,7 +256,8 @@ KvReport SessionImpl::Report() const {
         int64_t{shape.kv_heads} *
         (window > 0 ? std::min(position(), window) : position());
   }
-  report.bytes = cache.bytes();
+  report.bytes = sequence_.bytes();
+  report.tier = TierReport();
   constexpr int kF16Bytes = 2;
   report.bytes_full =
       report.entries_full * 2 * shape.format.head_dim * kF16Bytes;

@@ -27,6 +27,7 @@ struct EngineParts {
   const Tokenizer* tokenizer = nullptr;
   Compute compute = Compute::kF32;
   std::string_view model_name;
+  ColdPlace cold;
 };
 
 class SessionImpl final : public Session {
@@ -35,7 +36,7 @@ class SessionImpl final : public Session {
               std::string requested, const SessionOptions& options);
 
   // Reads what the cache spec names. Before anything else.
-  Status Open() { return sequence_.compressor.Open(); }
+  Status Open() { return sequence_.Open(parts_.cold); }
 
   Status Read(std::span<const int> tokens, const Progress& progress) override;
   Result<Generation> Generate(const GenerateOptions& options) override;
@@ -96,6 +97,7 @@ class SessionImpl final : public Session {
   Status AddSampled(size_t limit, bool shown, Answer* answer, Sampler* sampler,
                     bool ignore_eos);
   void NotePeak();
+  std::optional<KvTierReport> TierReport() const;
   SessionHead Head() const;
   Status Restore(SessionHead head, SessionFileReader* file, StateReader* in);
 
@@ -107,6 +109,7 @@ class SessionImpl final : public Session {
   std::vector<float> logits_;  // [vocabulary]
   std::vector<int> tokens_;    // [position()]
   int64_t peak_bytes_ = 0;
+  int decoded_ = 0;        // rows since this session began or was restored
   SessionFileId file_id_;  // of the last save; generation 0: none
   bool failed_ = false;
 };

@@ -101,6 +101,11 @@ SessionHead SessionImpl::Head() const {
 Status SessionImpl::Save(const std::string& path) {
   PKV_RETURN_IF_ERROR(CheckTokens({}));
   if (logits_.empty()) return Status::Usage("nothing was read to save");
+  if (sequence_.cold != nullptr) {
+    return Status::Usage(
+        "remainder=offload: a session file does not hold a cold tier; "
+        "allowed: remainder=drop or cluster");
+  }
   SessionFileId id = file_id_;
   if (id.generation == 0) id.session = NewSessionName();
   ++id.generation;
