@@ -30,8 +30,9 @@ Compressor::Compressor(const CacheSpec& spec, const Model& model,
       reserve_tokens_(reserve_tokens),
       retained_(layers_) {
   int rank = 0;
+  const int whole = std::min(spec.full_layers, layers_ - 1);
   for (int l = 0; l < layers_; ++l) {
-    const bool leaves = windows_[l] == widest() && l >= spec.full_layers;
+    const bool leaves = windows_[l] == widest() && l >= whole;
     compressed_.push_back(leaves ? rank++ : -1);
   }
   Reset();
