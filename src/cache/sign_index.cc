@@ -1,0 +1,78 @@
+#include "cache/sign_index.h"
+
+#include <algorithm>
+
+#include "kernels/kv_quant.h"
+#include "kernels/sign_scores.h"
+
+namespace pyramidkv {
+namespace {
+
+static_assert(kSignBlock == kBlockEntries);
+
+// Grows by an eighth: doubling would make the index twice as dear.
+void Grow(size_t size, std::vector<std::byte>* bytes) {
+  if (size > bytes->capacity()) {
+    bytes->reserve(std::max(size, bytes->capacity() / 8 * 9));
+  }
+  if (size > bytes->size()) bytes->resize(size);
+}
+
+}  // namespace
+
+void SignIndex::SetMean(const float* k, int count, size_t stride) {
+  std::vector<double> sum(head_dim_);
+  for (int e = 0; e < count; ++e) {
+    for (int c = 0; c < head_dim_; ++c) sum[c] += k[e * stride + c];
+  }
+  mean_.resize(head_dim_);
+  for (int c = 0; c < head_dim_; ++c) {
+    mean_[c] = static_cast<float>(sum[c] / count);
+  }
+  RotateChannels(head_dim_, mean_.data());
+}
+
+void SignIndex::Append(const float* k, int count, size_t stride) {
+  if (count == 0) return;
+  if (length_ == 0) SetMean(k, count, stride);
+  const size_t group_bytes = SignGroupBytes(head_dim_);
+  const int groups = (length_ + count + kSignGroup - 1) / kSignGroup;
+  Grow(groups * group_bytes, &groups_);
+  std::vector<float> row(head_dim_);
+  for (int e = 0; e < count; ++e, ++length_) {
+    std::copy_n(k + e * stride, head_dim_, row.data());
+    RotateChannels(head_dim_, row.data());
+    for (int c = 0; c < head_dim_; ++c) row[c] -= mean_[c];
+    StoreSigns(row.data(), head_dim_, length_ % kSignGroup,
+               groups_.data() + length_ / kSignGroup * group_bytes);
+  }
+  // What is still empty of the last block must not be its best.
+  const int last = (length_ - 1) % kSignGroup;
+  for (int e = last + 1; e % kSignBlock != 0; ++e) {
+    CopySigns(head_dim_, last, e, groups_.data() + (groups - 1) * group_bytes);
+  }
+}
+
+void SignIndex::Score(const float* q, int group, std::vector<float>* scratch,
+                      float* best) const {
+  const size_t table_floats = SignTableBytes(head_dim_) / sizeof(float);
+  scratch->resize(
+      std::max(scratch->size(), head_dim_ + group * (table_floats + 1)));
+  float* row = scratch->data();
+  float* steps = row + head_dim_;
+  auto* tables = reinterpret_cast<uint8_t*>(steps + group);
+  for (int g = 0; g < group; ++g) {
+    std::copy_n(q + size_t(g) * head_dim_, head_dim_, row);
+    RotateChannels(head_dim_, row);
+    steps[g] =
+        SignTables(row, head_dim_, tables + g * SignTableBytes(head_dim_));
+  }
+  SignScores({head_dim_, groups_.data(), blocks(), tables, steps, group}, best);
+}
+
+int64_t SignIndex::bytes() const {
+  return static_cast<int64_t>(groups_.capacity() +
+                              mean_.capacity() * sizeof(float) + sizeof(*this));
+}
+
+}  // namespace pyramidkv
