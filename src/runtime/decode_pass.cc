@@ -16,6 +16,7 @@ const float* BiasOrNull(const std::vector<float>& bias) {
 DecodePass::DecodePass(const ForwardContext& context)
     : context_(context),
       params_(context.model->params()),
+      recall_(context),
       scratch_(context.pool->threads()) {
   const HyperParams& p = params_;
   hidden_.Resize(size_t(kMaxRows) * p.embedding);
@@ -49,11 +50,18 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
       states_[r].later = states_[r + 1].later + 1;
     }
   }
+  sequences_.clear();
+  for (const RowState& state : states_) sequences_.push_back(state.sequence);
+  recall_.Select(0, sequences_, hidden_.data(), rotations_);
   for (int layer = 0; layer < p.layers; ++layer) {
     PKV_RETURN_IF_ERROR(Project(layer));
+    PKV_RETURN_IF_ERROR(FetchCold(layer));
     Attend(layer);
     const LayerWeights& w = context_.model->layers()[layer];
     AddProduct(w.output, w.output_bias, w.attn_post_norm, attention_.data());
+    if (layer + 1 < p.layers) {
+      recall_.Select(layer + 1, sequences_, hidden_.data(), rotations_);
+    }
     FeedForward(layer);
   }
   for (const RowState& state : states_) {
@@ -131,6 +139,36 @@ Status DecodePass::Append(int layer) {
   return {};
 }
 
+// What recall_ selected for the layer.
+Status DecodePass::FetchCold(int layer) {
+  cold_.resize(size_t(rows()) * params_.kv_heads);
+  for (int r = 0; r < rows(); ++r) {
+    ColdTier* const cold = sequences_[r]->cold.get();
+    for (int h = 0; h < params_.kv_heads; ++h) {
+      ColdView& view = cold_[r * params_.kv_heads + h];
+      view.length = 0;
+      if (cold == nullptr || cold->length(layer, h) == 0) continue;
+      PKV_RETURN_IF_ERROR(cold->Fetch(layer, h, &view));
+    }
+  }
+  return {};
+}
+
+// What row `row` attends to of a KV head's cold tier; empty: nothing.
+DecodeHead DecodePass::ColdHeadOf(int row, int head) {
+  const HyperParams& p = params_;
+  const ColdView& view = cold_[row * p.kv_heads + head];
+  DecodeHead h;
+  h.format = sequences_[row]->cache.shape().format;
+  h.format.entries = kBlockEntries;
+  h.pages = view.pages.data();
+  h.end = view.length;
+  h.group = p.group();
+  h.scale = p.attention_scale;
+  h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
+  return h;
+}
+
 // What row `row` attends to in a KV head.
 DecodeHead DecodePass::HeadOf(int layer, int row, int head) {
   const HyperParams& p = params_;
@@ -180,6 +218,13 @@ void DecodePass::Attend(int layer) {
             {head, part, result, wanted ? static_cast<int64_t>(weights) : -1});
         result += part_floats;
         if (wanted) weights += part_weights;
+      }
+      const DecodeHead cold = ColdHeadOf(r, h);
+      if (cold.end == 0) continue;
+      merges_.back().parts += cold.parts();
+      for (int part = 0; part < cold.parts(); ++part) {
+        tasks_.push_back({cold, part, result, -1});
+        result += part_floats;
       }
     }
   }

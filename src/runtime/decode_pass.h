@@ -17,6 +17,7 @@
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
 #include "runtime/layer_ops.h"
+#include "runtime/recall.h"
 #include "runtime/sequence.h"
 
 namespace pyramidkv {
@@ -64,8 +65,10 @@ class DecodePass {
 
   Status Project(int layer);
   Status Append(int layer);
+  Status FetchCold(int layer);
   void Attend(int layer);
   DecodeHead HeadOf(int layer, int row, int head);
+  DecodeHead ColdHeadOf(int row, int head);
   void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
                   const std::vector<float>& post_norm, const float* x);
@@ -84,6 +87,9 @@ class DecodePass {
   ForwardContext context_;
   const HyperParams& params_;
   std::vector<RowState> states_;
+  std::vector<Sequence*> sequences_;  // by row
+  Recall recall_;
+  std::vector<ColdView> cold_;  // [rows, kv_heads], of the current layer
   AlignedBuffer<float> hidden_, normed_, q_, k_, v_, attention_, gate_, up_,
       product_;
   RowRotations rotations_;

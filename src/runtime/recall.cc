@@ -3,6 +3,16 @@
 #include "kernels/elementwise.h"
 
 namespace pyramidkv {
+namespace {
+
+bool HasEntries(const ColdTier& cold, int layer, int heads) {
+  for (int h = 0; h < heads; ++h) {
+    if (cold.length(layer, h) > 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 Recall::Recall(const ForwardContext& context) : context_(context) {}
 
@@ -12,7 +22,7 @@ void Recall::Select(int layer, std::span<Sequence* const> rows,
   rows_.clear();
   for (size_t r = 0; r < rows.size(); ++r) {
     const ColdTier* cold = rows[r]->cold.get();
-    if (cold != nullptr && cold->HasEntries(layer)) {
+    if (cold != nullptr && HasEntries(*cold, layer, p.kv_heads)) {
       rows_.push_back(static_cast<int>(r));
     }
   }
@@ -40,11 +50,12 @@ void Recall::Select(int layer, std::span<Sequence* const> rows,
   }
   context_.pool->ParallelFor(count * p.kv_heads, [&](int i, int) {
     const int h = i % p.kv_heads;
-    rows[rows_[i / p.kv_heads]]->cold->Select(
-        layer, h,
-        q_.data() + i / p.kv_heads * q_width +
-            size_t(h) * p.group() * p.head_dim,
-        p.group(), p.attention_scale);
+    ColdTier& cold = *rows[rows_[i / p.kv_heads]]->cold;
+    if (cold.length(layer, h) == 0) return;
+    cold.Select(layer, h,
+                q_.data() + i / p.kv_heads * q_width +
+                    size_t(h) * p.group() * p.head_dim,
+                p.group(), p.attention_scale);
   });
 }
 

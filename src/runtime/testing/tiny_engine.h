@@ -24,7 +24,8 @@ inline std::unique_ptr<Engine> TinyEngine(const TinyGgufOptions& options,
        ("pyramidkv_tiny_" + std::to_string(getpid()) + ".gguf"))
           .string();
   EXPECT_TRUE(WriteTinyGguf(options, path));
-  auto engine = Engine::Load({path, threads, compute});
+  auto engine = Engine::Load(
+      {.model_path = path, .threads = threads, .compute = compute});
   std::filesystem::remove(path);  // stays mapped
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   return engine.ok() ? std::move(*engine) : nullptr;
