@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cache/index_bytes.h"
 #include "kernels/kv_quant.h"
 #include "kernels/sign_scores.h"
 
@@ -10,34 +11,17 @@ namespace {
 
 static_assert(kSignBlock == kBlockEntries);
 
-// Grows by an eighth: doubling would make the index twice as dear.
-void Grow(size_t size, std::vector<std::byte>* bytes) {
-  if (size > bytes->capacity()) {
-    bytes->reserve(std::max(size, bytes->capacity() / 8 * 9));
-  }
-  if (size > bytes->size()) bytes->resize(size);
-}
-
 }  // namespace
-
-void SignIndex::SetMean(const float* k, int count, size_t stride) {
-  std::vector<double> sum(head_dim_);
-  for (int e = 0; e < count; ++e) {
-    for (int c = 0; c < head_dim_; ++c) sum[c] += k[e * stride + c];
-  }
-  mean_.resize(head_dim_);
-  for (int c = 0; c < head_dim_; ++c) {
-    mean_[c] = static_cast<float>(sum[c] / count);
-  }
-  RotateChannels(head_dim_, mean_.data());
-}
 
 void SignIndex::Append(const float* k, int count, size_t stride) {
   if (count == 0) return;
-  if (length_ == 0) SetMean(k, count, stride);
+  if (length_ == 0) {
+    mean_ = MeanOfRows(k, count, head_dim_, stride);
+    RotateChannels(head_dim_, mean_.data());
+  }
   const size_t group_bytes = SignGroupBytes(head_dim_);
   const int groups = (length_ + count + kSignGroup - 1) / kSignGroup;
-  Grow(groups * group_bytes, &groups_);
+  GrowTo(groups * group_bytes, &groups_);
   std::vector<float> row(head_dim_);
   for (int e = 0; e < count; ++e, ++length_) {
     std::copy_n(k + e * stride, head_dim_, row.data());
@@ -56,9 +40,7 @@ void SignIndex::Append(const float* k, int count, size_t stride) {
 void SignIndex::Score(const float* q, int group, std::vector<float>* scratch,
                       float* best) const {
   const size_t table_floats = SignTableBytes(head_dim_) / sizeof(float);
-  scratch->resize(
-      std::max(scratch->size(), head_dim_ + group * (table_floats + 1)));
-  float* row = scratch->data();
+  float* row = ScratchOf(head_dim_ + group * (table_floats + 1), scratch);
   float* steps = row + head_dim_;
   auto* tables = reinterpret_cast<uint8_t*>(steps + group);
   for (int g = 0; g < group; ++g) {

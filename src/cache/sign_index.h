@@ -34,8 +34,6 @@ class SignIndex : public KeyIndex {
   int64_t bytes() const override;
 
  private:
-  void SetMean(const float* k, int count, size_t stride);
-
   int head_dim_;
   int length_ = 0;
   std::vector<float> mean_;        // [head_dim] rotated
