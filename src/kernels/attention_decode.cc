@@ -177,13 +177,15 @@ HWY_INLINE void Unroll(std::integer_sequence<int, kIndex...>, const F& f) {
 // scores[g * stride + slot] = k . q[g] for the 16 keys from `slot` of a page.
 // q: rotated.
 template <class L, int kHeads>
-HWY_INLINE void ScoreQuantBlock(const std::byte* half, int slot, const float* q,
-                                int head_dim, size_t stride, float* scores) {
+HWY_INLINE void ScoreQuantBlock(const std::byte* half, int page_entries,
+                                int slot, const float* q, int head_dim,
+                                size_t stride, float* scores) {
   const D d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   const auto* codes = reinterpret_cast<const uint8_t*>(half) +
                       size_t(slot) * head_dim * L::kBits / 8;
-  const std::byte* scales = half + QuantCodeBytes(L::kCodec, head_dim);
+  const std::byte* scales =
+      half + QuantCodeBytes(L::kCodec, head_dim, page_entries);
   for (int x = 0; x < kBlockKeys; x += lanes) {
     V sum[kHeads];
     for (int g = 0; g < kHeads; ++g) sum[g] = hn::Zero(d);
@@ -202,7 +204,7 @@ HWY_INLINE void ScoreQuantBlock(const std::byte* half, int slot, const float* q,
           }
         });
       }
-      const size_t at = size_t(c / kQuantGroup) * kPageEntries + slot + x;
+      const size_t at = size_t(c / kQuantGroup) * page_entries + slot + x;
       const V scale = L::Scales(scales + 2 * at);
       for (int g = 0; g < kHeads; ++g) {
         sum[g] = hn::MulAdd(dot[g], scale, sum[g]);
@@ -218,17 +220,18 @@ HWY_INLINE void ScoreQuantBlock(const std::byte* half, int slot, const float* q,
 // rows of [kPageEntries], zero from `entries` on up to a whole block.
 // scaled: [kHeads, kPageEntries], overwritten.
 template <class L, int kHeads>
-HWY_INLINE void ValueQuantPage(const std::byte* half, const float* p,
-                               int entries, int head_dim, float* scaled,
-                               size_t acc_stride, float* acc) {
+HWY_INLINE void ValueQuantPage(const std::byte* half, int page_entries,
+                               const float* p, int entries, int head_dim,
+                               float* scaled, size_t acc_stride, float* acc) {
   const D d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   const auto* codes = reinterpret_cast<const uint8_t*>(half);
-  const std::byte* scales = half + QuantCodeBytes(L::kCodec, head_dim);
+  const std::byte* scales =
+      half + QuantCodeBytes(L::kCodec, head_dim, page_entries);
   const int padded = (entries + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   for (int c = 0; c < head_dim; c += kQuantGroup) {
     for (int j = 0; j < padded; j += lanes) {
-      const size_t at = size_t(c / kQuantGroup) * kPageEntries + j;
+      const size_t at = size_t(c / kQuantGroup) * page_entries + j;
       const V scale = L::Scales(scales + 2 * at);
       for (int g = 0; g < kHeads; ++g) {
         const size_t to = size_t(g) * kPageEntries + j;
@@ -338,11 +341,13 @@ template <class L, int kHeads>
 HWY_INLINE void ScorePage(const Part& part, const std::byte* k, int g,
                           int padded) {
   const int head_dim = part.head->format.head_dim;
+  [[maybe_unused]] const int entries = part.head->format.entries;
   const float* q = part.q + size_t(g) * head_dim;
   float* scores = part.scores + g * kPageEntries;
   for (int slot = 0; slot < padded; slot += kBlockKeys) {
     if constexpr (kQuantized<L>) {
-      ScoreQuantBlock<L, kHeads>(k, slot, q, head_dim, kPageEntries, scores);
+      ScoreQuantBlock<L, kHeads>(k, entries, slot, q, head_dim, kPageEntries,
+                                 scores);
     } else {
       const auto* keys = reinterpret_cast<const typename L::T*>(k);
       ScoreBlock<L, kHeads>(keys + size_t(slot) * head_dim, q, head_dim,
@@ -358,8 +363,8 @@ HWY_INLINE void AddValues(const Part& part, const std::byte* v, int g,
   const float* p = part.scores + g * kPageEntries;
   float* acc = part.acc + size_t(g) * 2 * head_dim;
   if constexpr (kQuantized<L>) {
-    ValueQuantPage<L, kHeads>(v, p, entries, head_dim, part.scaled,
-                              size_t(2) * head_dim, acc);
+    ValueQuantPage<L, kHeads>(v, part.head->format.entries, p, entries,
+                              head_dim, part.scaled, size_t(2) * head_dim, acc);
   } else {
     ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(v), p,
                          kPageEntries, (entries + 1) / 2, head_dim, acc);
@@ -372,9 +377,10 @@ template <class KL, class VL>
 void RunPage(const Part& part, int page, float* result) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
   const DecodeHead& h = *part.head;
-  const int first = page * kPageEntries;
+  const int entries = h.format.entries;
+  const int first = page * entries;
   const int from = std::max(part.from - first, 0);
-  const int to = std::min(part.to - first, kPageEntries);
+  const int to = std::min(part.to - first, entries);
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const std::byte* const k = h.pages[page];
   const std::byte* const v = k + h.format.k_bytes();
@@ -391,7 +397,7 @@ void RunPage(const Part& part, int page, float* result) {
     std::fill(scores, scores + from, kLowest);
     std::fill(scores + to, scores + padded, kLowest);
     if (part.weights != nullptr) {  // pages of a part begin at its own slots
-      const int at = first - part.from / kPageEntries * kPageEntries;
+      const int at = first - part.from / entries * entries;
       std::copy(scores, scores + padded,
                 part.weights + size_t(g) * kPartSlots + at);
     }
@@ -412,8 +418,9 @@ void RunPart(const Part& part, float* result) {
   std::fill(result, result + h.group, std::numeric_limits<float>::lowest());
   std::fill(result + h.group, result + 2 * h.group, 0.0f);
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
-  const int first = part.from / kPageEntries;
-  for (int page = first; page * kPageEntries < part.to; ++page) {
+  const int entries = h.format.entries;
+  const int first = part.from / entries;
+  for (int page = first; page * entries < part.to; ++page) {
     RunPage<KL, VL>(part, page, result);
   }
   float* out = result + 2 * h.group;
@@ -427,8 +434,8 @@ void RunPart(const Part& part, float* result) {
     }
   }
   const float scale = h.bias != nullptr ? 1.0f : h.scale;
-  const int padded = (part.to - first * kPageEntries + kBlockKeys - 1) /
-                     kBlockKeys * kBlockKeys;
+  const int padded =
+      (part.to - first * entries + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   for (int g = 0; g < h.group; ++g) {
     if (part.weights != nullptr) {
       Exponentials(result[g], scale, padded,
@@ -546,8 +553,8 @@ void AddReceived(const DecodeHead& head, const float* results,
     for (int p = 0; p < parts; ++p) {
       const int from = head.part_begin(p), to = head.part_end(p);
       // A part's weights begin with its first page.
-      const float* w =
-          weights + (size_t(p) * group + g) * kPartSlots + from % kPageEntries;
+      const float* w = weights + (size_t(p) * group + g) * kPartSlots +
+                       from % head.format.entries;
       const float share =
           std::exp(results[p * size + g] - max) / (sum * float(group));
       for (int j = from; j < to; ++j) received[j] += w[j - from] * share;

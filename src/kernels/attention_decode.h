@@ -18,7 +18,7 @@
 
 namespace pyramidkv {
 
-inline constexpr int kPartSlots = 1024;  // a multiple of kPageEntries
+inline constexpr int kPartSlots = 1024;  // a multiple of a page's entries
 inline constexpr int kSharingHeads = 3;  // query heads in one pass over a page
 
 // One row over one KV head. Slots count from the start of pages[0]; the row
@@ -28,7 +28,7 @@ struct DecodeHead {
   const std::byte* const* pages = nullptr;
   int begin = 0;
   int end = 0;
-  // Slots that were dropped before pages[0], a multiple of kPageEntries:
+  // Slots that were dropped before pages[0], a multiple of format.entries:
   // parts are cut where they would be had nothing been dropped.
   int origin = 0;
   int group = 0;

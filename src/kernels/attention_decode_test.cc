@@ -16,7 +16,8 @@ struct Stored {
     const int head_dim = format.head_dim;
     const auto keys = RandomFloats(size_t(entries) * head_dim, 4);
     const auto values = RandomFloats(size_t(entries) * head_dim, 5);
-    const int count = (first_slot + entries + kPageEntries - 1) / kPageEntries;
+    const int size = format.entries;
+    const int count = (first_slot + entries + size - 1) / size;
     for (int p = 0; p < count; ++p) {
       memory.emplace_back(format.page_bytes());
       std::fill(memory[p].span().begin(), memory[p].span().end(), std::byte{0});
@@ -26,10 +27,10 @@ struct Stored {
     v.resize(keys.size());
     for (int i = 0; i < entries; ++i) {
       const int slot = first_slot + i;
-      std::byte* page = memory[slot / kPageEntries].data();
+      std::byte* page = memory[slot / size].data();
       const size_t at = size_t(i) * head_dim;
-      StoreEntry(format, page, slot % kPageEntries, &keys[at], &values[at]);
-      LoadEntry(format, page, slot % kPageEntries, &k[at], &v[at]);
+      StoreEntry(format, page, slot % size, &keys[at], &values[at]);
+      LoadEntry(format, page, slot % size, &k[at], &v[at]);
     }
   }
 
@@ -92,9 +93,10 @@ void ReceivedOracle(const Stored& s, const DecodeHead& head,
   }
 }
 
-void Check(Codec k, Codec v, int head_dim, int group, int entries,
-           int first_slot, int begin, int end, bool with_bias = false) {
-  const Stored s({head_dim, k, v}, entries, first_slot);
+void Check(const PageFormat& format, int group, int entries, int first_slot,
+           int begin, int end, bool with_bias = false) {
+  const Stored s(format, entries, first_slot);
+  const int head_dim = format.head_dim;
   const auto q = RandomFloats(size_t(group) * head_dim, 6);
   const auto bias = RandomFloats(first_slot + entries, 8, 2.0f);  // by slot
   DecodeHead head = MakeHead(s, begin, end, group, q.data());
@@ -106,9 +108,9 @@ void Check(Codec k, Codec v, int head_dim, int group, int entries,
                       with_bias ? &bias[first_slot] : nullptr,
                       &want[size_t(g) * head_dim]);
   }
-  SCOPED_TRACE(testing::Message()
-               << "head_dim " << head_dim << " group " << group << " entries "
-               << entries << " bias " << with_bias);
+  SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " group "
+                                  << group << " entries " << entries << " bias "
+                                  << with_bias << " page " << format.entries);
   const auto got = Attend(head);
   ExpectNear(got, want, 2e-5f);
 
@@ -125,7 +127,8 @@ TEST(AttentionDecode, MatchesOracleForEveryCodecAndLength) {
     for (Codec codec : {Codec::kF32, Codec::kF16, Codec::kBf16}) {
       for (int n : {1, 2, 15, 16, 17, 63, 64, 65, 1023, 1024, 1025, 2500}) {
         for (bool bias : {false, true}) {
-          Check(codec, codec, 64, 3, n, 0, 0, n, bias);
+          Check({64, codec, codec}, 3, n, 0, 0, n, bias);
+          Check({64, codec, codec, 16}, 3, n, 0, 0, n, bias);
         }
       }
     }
@@ -136,14 +139,17 @@ TEST(AttentionDecode, MatchesOracleForOtherShapes) {
   ForAllTargets([] {
     for (int head_dim : {8, 16, 80, 128, 256}) {
       for (int group : {1, 2, 4, 7}) {
-        Check(Codec::kF16, Codec::kBf16, head_dim, group, 130, 0, 0, 130);
+        Check({head_dim, Codec::kF16, Codec::kBf16}, group, 130, 0, 0, 130);
       }
     }
-    Check(Codec::kF32, Codec::kF16, 64, 3, 200, 37, 0, 200);
-    Check(Codec::kF16, Codec::kF16, 64, 3, 1500, 5, 77, 1311);
-    Check(Codec::kF16, Codec::kF16, 64, 3, 1500, 63, 1030, 1031);
-    Check(Codec::kF16, Codec::kF16, 64, 4, 1500, 5, 77, 1311, true);
-    Check(Codec::kF16, Codec::kF16, 64, 1, 1500, 63, 1030, 1031, true);
+    for (int page : {kPageEntries, 16}) {
+      Check({64, Codec::kF32, Codec::kF16, page}, 3, 200, 37, 0, 200);
+      const PageFormat format = {64, Codec::kF16, Codec::kF16, page};
+      Check(format, 3, 1500, 5, 77, 1311);
+      Check(format, 3, 1500, 63, 1030, 1031);
+      Check(format, 4, 1500, 5, 77, 1311, true);
+      Check(format, 1, 1500, 63, 1030, 1031, true);
+    }
   });
 }
 
@@ -152,12 +158,14 @@ TEST(AttentionDecode, MatchesOracleForQuantizedEntries) {
     for (Codec k : {Codec::kInt8, Codec::kInt4, Codec::kF16}) {
       for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2, Codec::kF16}) {
         for (int n : {1, 2, 15, 17, 63, 64, 65, 1025}) {
-          Check(k, v, 64, 3, n, 0, 0, n, n % 2 == 0);
+          Check({64, k, v}, 3, n, 0, 0, n, n % 2 == 0);
+          Check({64, k, v, 16}, 3, n, 0, 0, n, n % 2 == 0);
         }
         for (int head_dim : {8, 16, 40, 80, 128, 256}) {
-          Check(k, v, head_dim, 4, 131, 37, 5, 129);
+          Check({head_dim, k, v}, 4, 131, 37, 5, 129);
+          Check({head_dim, k, v, 16}, 4, 131, 37, 5, 129);
         }
-        Check(k, v, 64, 7, 1500, 63, 1030, 1031, true);
+        Check({64, k, v}, 7, 1500, 63, 1030, 1031, true);
       }
     }
   });

@@ -208,9 +208,18 @@ void CopyRow(int head_dim, const std::byte* from_part, int from_slot,
       Layout::kStride);
 }
 
+QuantHalf KeyHalf(const PageFormat& f) {
+  return {f.k, /*is_k=*/true, f.head_dim, f.entries};
+}
+QuantHalf ValueHalf(const PageFormat& f) {
+  return {f.v, /*is_k=*/false, f.head_dim, f.entries};
+}
+
 void CheckSlot(const PageFormat& format, int slot) {
   DCHECK(format.head_dim > 0 && format.head_dim % 8 == 0);
-  DCHECK(slot >= 0 && slot < kPageEntries);
+  DCHECK(format.entries > 0 && format.entries % kLanes == 0 &&
+         format.entries <= kPageEntries);
+  DCHECK(slot >= 0 && slot < format.entries);
 }
 
 }  // namespace
@@ -221,13 +230,13 @@ void StoreEntry(const PageFormat& format, std::byte* page, int slot,
   const int d = format.head_dim;
   std::byte* const v_half = page + format.k_bytes();
   if (IsQuantized(format.k)) {
-    StoreQuantized(format.k, /*is_k=*/true, d, k, slot, page);
+    StoreQuantized(KeyHalf(format), k, slot, page);
   } else {
     WithCodec(format.k,
               [&]<typename C>(C) { StoreRow<KeyLayout, C>(k, d, slot, page); });
   }
   if (IsQuantized(format.v)) {
-    StoreQuantized(format.v, /*is_k=*/false, d, v, slot, v_half);
+    StoreQuantized(ValueHalf(format), v, slot, v_half);
   } else {
     WithCodec(format.v, [&]<typename C>(C) {
       StoreRow<ValueLayout, C>(v, d, slot, v_half);
@@ -241,13 +250,13 @@ void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
   const int d = format.head_dim;
   const std::byte* const v_half = page + format.k_bytes();
   if (k != nullptr && IsQuantized(format.k)) {
-    LoadQuantized(format.k, /*is_k=*/true, d, page, slot, k);
+    LoadQuantized(KeyHalf(format), page, slot, k);
   } else if (k != nullptr) {
     WithCodec(format.k,
               [&]<typename C>(C) { LoadRow<KeyLayout, C>(page, d, slot, k); });
   }
   if (v != nullptr && IsQuantized(format.v)) {
-    LoadQuantized(format.v, /*is_k=*/false, d, v_half, slot, v);
+    LoadQuantized(ValueHalf(format), v_half, slot, v);
   } else if (v != nullptr) {
     WithCodec(format.v, [&]<typename C>(C) {
       LoadRow<ValueLayout, C>(v_half, d, slot, v);
@@ -262,8 +271,7 @@ void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,
   const int d = format.head_dim;
   const size_t v_offset = format.k_bytes();
   if (IsQuantized(format.k)) {
-    CopyQuantized(format.k, /*is_k=*/true, d, from_page, from_slot, to_page,
-                  to_slot);
+    CopyQuantized(KeyHalf(format), from_page, from_slot, to_page, to_slot);
   } else {
     WithCodec(format.k, [&]<typename C>(C) {
       CopyRow<KeyLayout, typename C::Bits>(d, from_page, from_slot, to_page,
@@ -271,7 +279,7 @@ void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,
     });
   }
   if (IsQuantized(format.v)) {
-    CopyQuantized(format.v, /*is_k=*/false, d, from_page + v_offset, from_slot,
+    CopyQuantized(ValueHalf(format), from_page + v_offset, from_slot,
                   to_page + v_offset, to_slot);
   } else {
     WithCodec(format.v, [&]<typename C>(C) {

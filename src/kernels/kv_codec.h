@@ -1,11 +1,11 @@
 // How one entry's K and V lie in a page, and the conversions in and out.
 //
-// A page holds kPageEntries entries of one KV head: first all K, then all V.
-//   K [kPageEntries / 16][head_dim / 2][16][2]   keys in lanes, channel pairs
-//   V [kPageEntries / 2][head_dim][2]            channels in lanes, entry pairs
+// A page holds so many entries of one KV head: first all K, then all V.
+//   K [entries / 16][head_dim / 2][16][2]   keys in lanes, channel pairs
+//   V [entries / 2][head_dim][2]            channels in lanes, entry pairs
 // The pairs are what a bf16 dot product multiplies; the other codecs use the
 // same order, so one set of loops serves all. Bytes of a page:
-//   kPageEntries * head_dim * (CodecBits(k) + CodecBits(v)) / 8
+//   entries * head_dim * (CodecBits(k) + CodecBits(v)) / 8
 // and 2 for the scale of each group of 32 channels where it is quantised.
 //
 // No errors; preconditions are stated. Callable from any thread.
@@ -18,7 +18,7 @@
 
 namespace pyramidkv {
 
-inline constexpr int kPageEntries = 64;
+inline constexpr int kPageEntries = 64;  // of the cache; the most there are
 
 // Quantised ones (kernels/kv_quant.h has their layout): kInt2 for V only.
 enum class Codec : uint8_t { kF32, kF16, kBf16, kInt8, kInt4, kInt2 };
@@ -53,15 +53,17 @@ constexpr float QuantZero(Codec c) {
   return c == Codec::kInt8 ? 128.0f : c == Codec::kInt4 ? 8.0f : 1.5f;
 }
 // Bytes of a page's codes of K or V; the scales lie behind them.
-constexpr size_t QuantCodeBytes(Codec c, int head_dim) {
-  return size_t(kPageEntries) * head_dim * CodecBits(c) / 8;
+constexpr size_t QuantCodeBytes(Codec c, int head_dim, int entries) {
+  return size_t(entries) * head_dim * CodecBits(c) / 8;
 }
 
-// Shape of the entries in a page. REQUIRES: head_dim % 8 == 0.
+// Shape of a page. REQUIRES: head_dim % 8 == 0; entries % 16 == 0 and at most
+// kPageEntries: 16 where a block is to be small, as on disk.
 struct PageFormat {
   int head_dim = 0;
   Codec k = Codec::kF16;
   Codec v = Codec::kF16;
+  int entries = kPageEntries;
 
   size_t k_bytes() const { return HalfBytes(k); }
   size_t v_bytes() const { return HalfBytes(v); }
@@ -71,12 +73,12 @@ struct PageFormat {
   size_t HalfBytes(Codec c) const {
     const size_t scales =
         IsQuantized(c) ? size_t(2) * QuantGroups(head_dim) : 0;
-    return QuantCodeBytes(c, head_dim) + kPageEntries * scales;
+    return QuantCodeBytes(c, head_dim, entries) + entries * scales;
   }
 };
 
-// Writes one entry into slot [0, kPageEntries) of a page, rounding to nearest
-// even. k, v: [head_dim].
+// Writes one entry into slot [0, format.entries) of a page, rounding to
+// nearest even. k, v: [head_dim].
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
                 const float* k, const float* v);
 

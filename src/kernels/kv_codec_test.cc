@@ -1,5 +1,6 @@
 #include "kernels/kv_codec.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -173,14 +174,14 @@ class KvCodecFormat : public testing::TestWithParam<PageFormat> {
   // Rows for all slots, from a shuffled list with all the special values.
   void Fill(int seed) {
     std::mt19937 random(seed);
-    const size_t n = static_cast<size_t>(kPageEntries) * format_.head_dim;
+    const size_t n = static_cast<size_t>(format_.entries) * format_.head_dim;
     k_.resize(n);
     v_.resize(n);
     static const std::vector<float> values = ManyValues();
     for (std::vector<float>* rows : {&k_, &v_}) {
       for (float& x : *rows) x = values[random() % values.size()];
     }
-    for (int slot = 0; slot < kPageEntries; ++slot) {
+    for (int slot = 0; slot < format_.entries; ++slot) {
       StoreEntry(format_, page_.data(), slot, k(slot), v(slot));
     }
   }
@@ -195,7 +196,7 @@ class KvCodecFormat : public testing::TestWithParam<PageFormat> {
 TEST_P(KvCodecFormat, LiesWhereTheHeaderSays) {
   for (int seed = 0; seed < 6; ++seed) {
     Fill(seed);
-    for (int slot = 0; slot < kPageEntries; ++slot) {
+    for (int slot = 0; slot < format_.entries; ++slot) {
       for (int c = 0; c < format_.head_dim; ++c) {
         ASSERT_EQ(BitsAt(format_, page_.data(), false, slot, c),
                   WantBits(format_.k, k(slot)[c]))
@@ -211,7 +212,7 @@ TEST_P(KvCodecFormat, LiesWhereTheHeaderSays) {
 TEST_P(KvCodecFormat, LoadsWhatWasStored) {
   Fill(1);
   std::vector<float> k_out(format_.head_dim), v_out(format_.head_dim);
-  for (int slot = 0; slot < kPageEntries; ++slot) {
+  for (int slot = 0; slot < format_.entries; ++slot) {
     LoadEntry(format_, page_.data(), slot, k_out.data(), nullptr);
     LoadEntry(format_, page_.data(), slot, nullptr, v_out.data());
     for (int c = 0; c < format_.head_dim; ++c) {
@@ -225,9 +226,10 @@ TEST_P(KvCodecFormat, StoreTouchesOneSlotOnly) {
   Fill(2);
   const std::vector<float> zeros(format_.head_dim, 0.0f);
   for (int slot : {0, 1, 15, 16, 17, 31, 62, 63}) {
+    if (slot >= format_.entries) continue;
     std::vector<std::byte> page = page_;
     StoreEntry(format_, page.data(), slot, zeros.data(), zeros.data());
-    for (int s = 0; s < kPageEntries; ++s) {
+    for (int s = 0; s < format_.entries; ++s) {
       for (int c = 0; c < format_.head_dim; ++c) {
         for (bool value : {false, true}) {
           ASSERT_EQ(BitsAt(format_, page.data(), value, s, c),
@@ -243,11 +245,12 @@ TEST_P(KvCodecFormat, CopiesBitsWithinAndAcrossPages) {
   std::vector<std::byte> other(page_.size(), std::byte{0x5a});
   for (int from : {0, 1, 16, 37, 63}) {
     for (int to : {0, 1, 2, 15, 36, 63}) {
+      if (std::max(from, to) >= format_.entries) continue;
       std::vector<std::byte> same = page_;
       CopyEntry(format_, same.data(), to, same.data(), from);
       std::vector<std::byte> across = other;
       CopyEntry(format_, across.data(), to, page_.data(), from);
-      for (int s = 0; s < kPageEntries; ++s) {
+      for (int s = 0; s < format_.entries; ++s) {
         for (int c = 0; c < format_.head_dim; ++c) {
           for (bool value : {false, true}) {
             const auto bits = [&](const std::vector<std::byte>& page, int i) {
@@ -267,7 +270,11 @@ std::vector<PageFormat> AllFormats() {
   std::vector<PageFormat> formats;
   for (int d : kHeadDims) {
     for (Codec k : kCodecs) {
-      for (Codec v : kCodecs) formats.push_back({d, k, v});
+      for (Codec v : kCodecs) {
+        for (int entries : {kPageEntries, 16}) {
+          formats.push_back({d, k, v, entries});
+        }
+      }
     }
   }
   return formats;
@@ -279,7 +286,14 @@ std::string FormatName(const testing::TestParamInfo<PageFormat>& info) {
   name += std::to_string(info.param.head_dim);
   name += kNames[static_cast<int>(info.param.k)];
   name += kNames[static_cast<int>(info.param.v)];
+  name += "Of" + std::to_string(info.param.entries);
   return name;
+}
+
+// One block of a file system.
+TEST(KvCodec, SixteenEntriesFillABlock) {
+  const PageFormat format = {64, Codec::kF16, Codec::kF16, 16};
+  EXPECT_EQ(format.page_bytes(), 4096u);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, KvCodecFormat, testing::ValuesIn(AllFormats()),

@@ -106,15 +106,10 @@ uint8_t GetCode(int bits, const Place& place, const std::byte* half) {
          ((1 << bits) - 1);
 }
 
-std::byte* ScaleAt(Codec codec, int head_dim, int group, int slot,
-                   std::byte* half) {
-  return half + QuantCodeBytes(codec, head_dim) +
-         sizeof(uint16_t) * (size_t(group) * kPageEntries + slot);
-}
-
-const std::byte* ScaleAt(Codec codec, int head_dim, int group, int slot,
-                         const std::byte* half) {
-  return ScaleAt(codec, head_dim, group, slot, const_cast<std::byte*>(half));
+// Where the scale of a group lies in the half.
+size_t ScaleAt(const QuantHalf& shape, int group, int slot) {
+  return QuantCodeBytes(shape.codec, shape.head_dim, shape.entries) +
+         sizeof(uint16_t) * (size_t(group) * shape.entries + slot);
 }
 
 }  // namespace
@@ -136,8 +131,9 @@ void RotateChannels(int head_dim, float* x) {
   }
 }
 
-void StoreQuantized(Codec codec, bool is_k, int head_dim, const float* row,
-                    int slot, std::byte* half) {
+void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
+                    std::byte* half) {
+  const auto [codec, is_k, head_dim, entries] = shape;
   DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
   const int bits = CodecBits(codec);
   const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
@@ -154,8 +150,8 @@ void StoreQuantized(Codec codec, bool is_k, int head_dim, const float* row,
     for (int i = 0; i < n; i += kQuantGroup) {
       const int in_group = std::min(kQuantGroup, n - i);
       const uint16_t scale = QuantizeGroup(codec, x + i, in_group, codes);
-      std::memcpy(ScaleAt(codec, head_dim, (c + i) / kQuantGroup, slot, half),
-                  &scale, sizeof(scale));
+      std::memcpy(half + ScaleAt(shape, (c + i) / kQuantGroup, slot), &scale,
+                  sizeof(scale));
       for (int j = 0; j < in_group; ++j) {
         SetCode(bits, PlaceOf(bits, is_k, head_dim, slot, c + i + j), codes[j],
                 half);
@@ -164,14 +160,15 @@ void StoreQuantized(Codec codec, bool is_k, int head_dim, const float* row,
   }
 }
 
-void LoadQuantized(Codec codec, bool is_k, int head_dim, const std::byte* half,
-                   int slot, float* row) {
+void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
+                   float* row) {
+  const auto [codec, is_k, head_dim, entries] = shape;
   const int bits = CodecBits(codec);
   float scale = 0;
   for (int c = 0; c < head_dim; ++c) {
     if (c % kQuantGroup == 0) {
       uint16_t f16;
-      std::memcpy(&f16, ScaleAt(codec, head_dim, c / kQuantGroup, slot, half),
+      std::memcpy(&f16, half + ScaleAt(shape, c / kQuantGroup, slot),
                   sizeof(f16));
       scale = F32FromF16(f16);
     }
@@ -182,8 +179,9 @@ void LoadQuantized(Codec codec, bool is_k, int head_dim, const std::byte* half,
   RotateChannels(head_dim, row);
 }
 
-void CopyQuantized(Codec codec, bool is_k, int head_dim, const std::byte* from,
-                   int from_slot, std::byte* to, int to_slot) {
+void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,
+                   std::byte* to, int to_slot) {
+  const auto [codec, is_k, head_dim, entries] = shape;
   const int bits = CodecBits(codec);
   for (int c = 0; c < head_dim; ++c) {
     const uint8_t code =
@@ -191,9 +189,8 @@ void CopyQuantized(Codec codec, bool is_k, int head_dim, const std::byte* from,
     SetCode(bits, PlaceOf(bits, is_k, head_dim, to_slot, c), code, to);
   }
   for (int g = 0; g < QuantGroups(head_dim); ++g) {
-    std::memmove(ScaleAt(codec, head_dim, g, to_slot, to),
-                 ScaleAt(codec, head_dim, g, from_slot, from),
-                 sizeof(uint16_t));
+    std::memmove(to + ScaleAt(shape, g, to_slot),
+                 from + ScaleAt(shape, g, from_slot), sizeof(uint16_t));
   }
 }
 

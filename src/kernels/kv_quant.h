@@ -8,11 +8,11 @@
 // without random signs, and symmetric groups - at 4 bits an offset would take
 // 11 % off the squared error of a normal distribution for 11 % more bytes.
 //
-// Where they lie in a page (kPageEntries = 64; n values to a 32-bit word, n =
-// 32 / bits; value i of a word is at bits * (i / 4) of its byte i % 4):
-//   K [64 / 16][head_dim / n][16]   words of n channels, keys in lanes
-//   V [64 / n][head_dim]            words of n entries, channels in lanes
-//   behind each: scales, f16 [groups][64]
+// Where they lie in a page (n values to a 32-bit word, n = 32 / bits; value i
+// of a word is at bits * (i / 4) of its byte i % 4):
+//   K [entries / 16][head_dim / n][16]   words of n channels, keys in lanes
+//   V [entries / n][head_dim]            words of n entries, channels in lanes
+//   behind each: scales, f16 [groups][entries]
 //
 // No errors; preconditions are stated. Callable from any thread.
 
@@ -29,15 +29,22 @@ namespace pyramidkv {
 // are of 64 channels, or of the largest power of two that divides head_dim.
 void RotateChannels(int head_dim, float* x);
 
+// The K or V half of a page. REQUIRES: IsQuantized(codec); K has 4 or 8 bits.
+struct QuantHalf {
+  Codec codec;
+  bool is_k;
+  int head_dim;
+  int entries;
+};
+
 // One row into slot `slot` of the K or V half of a page, and back. What is
 // beyond f16 is cut off there; a NaN makes its groups NaN.
-// REQUIRES: IsQuantized(codec); K has 4 or 8 bits.
-void StoreQuantized(Codec codec, bool is_k, int head_dim, const float* row,
-                    int slot, std::byte* half);
-void LoadQuantized(Codec codec, bool is_k, int head_dim, const std::byte* half,
-                   int slot, float* row);
-void CopyQuantized(Codec codec, bool is_k, int head_dim, const std::byte* from,
-                   int from_slot, std::byte* to, int to_slot);
+void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
+                    std::byte* half);
+void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
+                   float* row);
+void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,
+                   std::byte* to, int to_slot);
 
 }  // namespace pyramidkv
 

@@ -26,9 +26,9 @@ std::vector<float> RoundTrip(const PageFormat& format, bool is_k,
   return is_k ? k : v;
 }
 
-PageFormat FormatOf(Codec codec, int head_dim) {
+PageFormat FormatOf(Codec codec, int head_dim, int entries = kPageEntries) {
   const Codec k = codec == Codec::kInt2 ? Codec::kInt4 : codec;
-  return {head_dim, k, codec};
+  return {head_dim, k, codec, entries};
 }
 
 TEST(KvQuant, RotationIsOrthonormalAndItsOwnInverse) {
@@ -104,37 +104,45 @@ TEST(KvQuant, FiniteInputStaysFinite) {
   }
 }
 
+// Entry `slot` of the page is k and v.
+void ExpectEntry(const PageFormat& format, const std::vector<std::byte>& page,
+                 int slot, const std::vector<float>& k,
+                 const std::vector<float>& v) {
+  std::vector<float> k_got(k.size()), v_got(v.size());
+  LoadEntry(format, page.data(), slot, k_got.data(), v_got.data());
+  ASSERT_EQ(k_got, k);
+  ASSERT_EQ(v_got, v);
+}
+
+void CheckCopies(const PageFormat& format) {
+  const int d = format.head_dim, entries = format.entries;
+  std::vector<std::byte> page(format.page_bytes()), other(page.size());
+  std::vector<std::vector<float>> k, v;
+  for (int slot = 0; slot < entries; ++slot) {
+    const auto row = RandomFloats(d, slot);
+    StoreEntry(format, page.data(), slot, row.data(), row.data());
+    k.push_back(RoundTrip(format, true, row));
+    v.push_back(RoundTrip(format, false, row));
+  }
+  for (int i = 0; i < 100; ++i) {
+    const int from = i * 37 % entries, to = i * 11 % entries;
+    CopyEntry(format, page.data(), to, page.data(), from);
+    k[to] = k[from];
+    v[to] = v[from];
+    CopyEntry(format, other.data(), to, page.data(), to);
+    ExpectEntry(format, other, to, k[to], v[to]);
+  }
+  for (int slot = 0; slot < entries; ++slot) {
+    ExpectEntry(format, page, slot, k[slot], v[slot]);
+  }
+}
+
 // Stored bits, so that moving an entry about costs nothing.
 TEST(KvQuant, CopiesAreBitIdenticalAndTouchOneSlot) {
   for (Codec codec : kQuantized) {
     for (int d : {8, 40, 64, 128}) {
-      const PageFormat format = FormatOf(codec, d);
-      std::vector<std::byte> page(format.page_bytes());
-      std::vector<std::vector<float>> k, v;
-      for (int slot = 0; slot < kPageEntries; ++slot) {
-        const auto row = RandomFloats(d, slot);
-        StoreEntry(format, page.data(), slot, row.data(), row.data());
-        k.push_back(RoundTrip(format, true, row));
-        v.push_back(RoundTrip(format, false, row));
-      }
-      std::vector<std::byte> other(page.size());
-      for (int i = 0; i < 100; ++i) {
-        const int from = i * 37 % kPageEntries, to = i * 11 % kPageEntries;
-        CopyEntry(format, page.data(), to, page.data(), from);
-        k[to] = k[from];
-        v[to] = v[from];
-        CopyEntry(format, other.data(), to, page.data(), to);
-        std::vector<float> k_got(d), v_got(d);
-        LoadEntry(format, other.data(), to, k_got.data(), v_got.data());
-        ASSERT_EQ(k_got, k[to]);
-        ASSERT_EQ(v_got, v[to]);
-      }
-      for (int slot = 0; slot < kPageEntries; ++slot) {
-        std::vector<float> k_got(d), v_got(d);
-        LoadEntry(format, page.data(), slot, k_got.data(), v_got.data());
-        ASSERT_EQ(k_got, k[slot]);
-        ASSERT_EQ(v_got, v[slot]);
-      }
+      CheckCopies(FormatOf(codec, d));
+      CheckCopies(FormatOf(codec, d, 16));
     }
   }
 }
