@@ -17,6 +17,7 @@ class ColdStore : public ColdTier {
     auto store = std::make_unique<ColdStore>();
     store->factory_ = std::move(parts.index);
     ColdShared* const shared = &store->shared_;
+    DCHECK(options.format.entries == kBlockEntries);
     shared->options = options;
     shared->block_bytes = RoundUp(options.format.page_bytes(), 64);
     if (options.resident < 1) {

@@ -40,6 +40,7 @@ class ColdTierModel : public ::testing::TestWithParam<Case> {
     options_.layers = kLayers;
     options_.kv_heads = kHeads;
     options_.format.head_dim = c.head_dim;
+    options_.format.entries = kBlockEntries;
     options_.format.k = c.k;
     options_.format.v = c.v;
     options_.resident = c.resident;

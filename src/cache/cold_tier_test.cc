@@ -28,6 +28,7 @@ ColdTierOptions Options(double resident) {
   options.layers = 2;
   options.kv_heads = 2;
   options.format.head_dim = 64;
+  options.format.entries = kBlockEntries;
   options.resident = resident;
   options.fetch = 1;
   options.alpha = 1e9;
