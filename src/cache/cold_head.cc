@@ -1,33 +1,32 @@
+// Of a cold tier's head what grows it and reads it back as a whole.
+
 #include "cache/cold_head.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <utility>
 
+#include "base/aligned_buffer.h"
 #include "base/check.h"
 
 namespace pyramidkv {
+namespace {
 
-std::unique_ptr<ColdScratch> ColdScratchPool::Take() {
-  std::lock_guard lock(mutex_);
-  if (free_.empty()) return std::make_unique<ColdScratch>();
-  std::unique_ptr<ColdScratch> scratch = std::move(free_.back());
-  free_.pop_back();
-  return scratch;
+// Blocks that are encoded before they are written at once.
+constexpr int kWriteBlocks = 64;
+
+template <typename T>
+void GrowByAnEighth(size_t size, std::vector<T>* values) {
+  if (size <= values->capacity()) return;
+  values->reserve(std::max(size, values->capacity() / 8 * 9));
 }
 
-void ColdScratchPool::Return(std::unique_ptr<ColdScratch> scratch) {
-  std::lock_guard lock(mutex_);
-  free_.push_back(std::move(scratch));
+Status NoMemory() {
+  return Status::Runtime("no memory for blocks of the cold tier");
 }
 
-int64_t ColdScratchPool::bytes() const {
-  std::lock_guard lock(mutex_);
-  size_t floats = 0;
-  for (const auto& s : free_) {
-    floats += s->index.capacity() + s->best.capacity();
-  }
-  return static_cast<int64_t>(floats * sizeof(float));
-}
+}  // namespace
 
 ColdHead::ColdHead(ColdShared* shared, std::unique_ptr<KeyIndex> index)
     : shared_(shared),
@@ -35,10 +34,18 @@ ColdHead::ColdHead(ColdShared* shared, std::unique_ptr<KeyIndex> index)
       residents_(shared->options.victim) {}
 
 ColdHead::~ColdHead() {
+  FinishReads(/*cancel=*/true);
   std::vector<std::byte*> pages;
   residents_.Clear(&pages);
   if (tail_ != nullptr) pages.push_back(tail_);
   Release(&pages);
+}
+
+int ColdHead::Capacity(int full_blocks) const {
+  if (shared_->file == nullptr) return full_blocks;
+  // 0.1 * 30 must be 3.
+  const double share = shared_->options.resident * full_blocks * (1 - 1e-12);
+  return static_cast<int>(std::clamp<double>(std::ceil(share), 0, full_blocks));
 }
 
 void ColdHead::Release(std::vector<std::byte*>* pages) {
@@ -46,93 +53,120 @@ void ColdHead::Release(std::vector<std::byte*>* pages) {
   pages->clear();
 }
 
+Status ColdHead::Resize(int count, std::vector<std::byte*>* pages) {
+  while (static_cast<int>(pages->size()) > count) {
+    shared_->pages.Release(pages->back());
+    pages->pop_back();
+  }
+  while (static_cast<int>(pages->size()) < count) {
+    std::byte* const page = shared_->pages.Allocate(shared_->block_bytes);
+    if (page == nullptr) {
+      Release(pages);
+      return NoMemory();
+    }
+    pages->push_back(page);
+  }
+  return {};
+}
+
+void ColdHead::Encode(const Rows& rows, int begin, int end, int block,
+                      std::byte* blocks) const {
+  for (int i = begin; i < end; ++i) {
+    const size_t row = static_cast<size_t>(i - rows.first) * rows.stride;
+    StoreEntry(shared_->options.format,
+               blocks + (i / kBlockEntries - block) * shared_->block_bytes,
+               i % kBlockEntries, rows.k + row, rows.v + row);
+  }
+}
+
+Status ColdHead::Write(int block, int count, const std::byte* data) {
+  const size_t block_bytes = shared_->block_bytes;
+  for (int done = 0; done < count;) {
+    const int n = extents_.Adjacent(block + done, count - done);
+    PKV_RETURN_IF_ERROR(
+        shared_->file->Write(extents_.Offset(block + done, block_bytes),
+                             data + done * block_bytes, n * block_bytes));
+    done += n;
+  }
+  return {};
+}
+
+Status ColdHead::Store(const Rows& rows, int after,
+                       const std::vector<std::byte*>& pages) {
+  const int before = full_blocks();
+  if (after == before) return {};
+  BlockFile* const file = shared_->file.get();
+  if (file != nullptr) PKV_RETURN_IF_ERROR(extents_.Reserve(after, file));
+  const size_t block_bytes = shared_->block_bytes;
+  const int most = std::min(kWriteBlocks, after - before);
+  AlignedBuffer<std::byte> buffer(most * block_bytes);
+  std::byte* const staged = buffer.data();
+  const int first_kept = after - static_cast<int>(pages.size());
+  Status status;
+  for (int b = before; b < after && status.ok(); b += most) {
+    const int n = std::min(most, after - b);
+    if (b == before) std::memcpy(staged, tail_, block_bytes);
+    Encode(rows, std::max(b * kBlockEntries, rows.first),
+           (b + n) * kBlockEntries, b, staged);
+    if (file != nullptr) status = Write(b, n, staged);
+    for (int i = std::max(b, first_kept); i < b + n; ++i) {
+      std::memcpy(pages[i - first_kept], staged + (i - b) * block_bytes,
+                  block_bytes);
+    }
+  }
+  return status;
+}
+
+// Nothing of the head changes before all that can fail has succeeded, but for
+// which of its blocks are in memory.
 Status ColdHead::Append(int count, const float* k, const float* v,
                         size_t stride, const int32_t* positions) {
-  DCHECK(count >= 0);
-  const int after = length() + count;
-  std::vector<std::byte*> pages;  // behind the one that is there
-  const int have = full_blocks() + (tail_ != nullptr ? 1 : 0);
-  const int want = after / kBlockEntries + 1;
-  for (int b = have; b < want; ++b) {
-    pages.push_back(shared_->pages.Allocate(shared_->block_bytes));
-    if (pages.back() != nullptr) continue;
-    pages.pop_back();
-    Release(&pages);
-    return Status::Runtime("no memory for entries of the cold tier");
-  }
-  if (tail_ != nullptr) pages.insert(pages.begin(), tail_);
-  const int first = full_blocks();
-  for (int r = 0; r < count; ++r) {
-    const int i = length() + r;
-    StoreEntry(shared_->options.format, pages[i / kBlockEntries - first],
-               i % kBlockEntries, k + r * stride, v + r * stride);
-  }
-  for (int b = first; b < want - 1; ++b) residents_.Add(b, pages[b - first]);
-  tail_ = pages.back();
-  index_->Append(k, count, stride);
-  positions_.insert(positions_.end(), positions, positions + count);
+  if (count <= 0) return {};
+  FinishReads();
   selected_ = false;
-  return {};
-}
-
-void ColdHead::Select(const float* q, int group, float scale) {
-  const int blocks = (length() + kBlockEntries - 1) / kBlockEntries;
-  std::unique_ptr<ColdScratch> scratch = shared_->scratch.Take();
-  scratch->best.resize(
-      std::max(scratch->best.size(), static_cast<size_t>(group) * blocks));
-  if (blocks > 0) {
-    index_->Score(q, group, &scratch->index, scratch->best.data());
+  const Rows rows = {k, v, stride, length()};
+  const int end = length() + count;
+  const int after = end / kBlockEntries;
+  if (tail_ == nullptr) {
+    tail_ = shared_->pages.Allocate(shared_->block_bytes);
+    if (tail_ == nullptr) return NoMemory();
   }
-  ChooseBlocks({scratch->best.data(), group, blocks, scale}, full_blocks(),
-               {shared_->options.alpha, shared_->options.fetch}, &chosen_);
-  shared_->scratch.Return(std::move(scratch));
-  std::vector<int32_t> missing;
-  residents_.Use(chosen_, &missing);
-  selected_ = true;
-  ++stats_.steps;
-  stats_.candidate_blocks += full_blocks();
-  stats_.selected_blocks += static_cast<int64_t>(chosen_.size());
-}
-
-Status ColdHead::Fetch(ColdView* view) {
-  view->pages.clear();
-  view->length = 0;
-  if (!selected_) return {};
-  for (const int32_t b : chosen_) view->pages.push_back(residents_.page(b));
-  view->length = static_cast<int>(chosen_.size()) * kBlockEntries;
-  if (tail_entries() > 0) {
-    view->pages.push_back(tail_);
-    view->length += tail_entries();
+  // What is new takes the places of victims.
+  const int capacity = Capacity(after);
+  const int kept = std::min(after - full_blocks(), capacity);
+  std::vector<std::byte*> pages;
+  residents_.Evict(residents_.size() + kept - capacity, /*spare_used=*/false,
+                   &pages);
+  PKV_RETURN_IF_ERROR(Resize(kept, &pages));
+  Status stored = Store(rows, after, pages);
+  if (!stored.ok()) {
+    Release(&pages);
+    return stored;
   }
-  return {};
-}
-
-Status ColdHead::Decode(float* k, float* v) const {
-  const int d = shared_->options.format.head_dim;
-  for (int i = 0; i < length(); ++i) {
-    const int b = i / kBlockEntries;
-    LoadEntry(shared_->options.format,
-              b < full_blocks() ? residents_.page(b) : tail_, i % kBlockEntries,
-              k == nullptr ? nullptr : k + static_cast<size_t>(i) * d,
-              v == nullptr ? nullptr : v + static_cast<size_t>(i) * d);
-  }
+  for (int i = 0; i < kept; ++i) residents_.Add(after - kept + i, pages[i]);
+  if (after > full_blocks()) std::memset(tail_, 0, shared_->block_bytes);
+  Encode(rows, std::max(after * kBlockEntries, rows.first), end, after, tail_);
+  index_->Append(k, count, stride);
+  GrowByAnEighth(positions_.size() + count, &positions_);
+  positions_.insert(positions_.end(), positions, positions + count);
   return {};
 }
 
 int64_t ColdHead::bytes() const {
-  return static_cast<int64_t>(sizeof(*this) +
-                              positions_.capacity() * sizeof(int32_t) +
-                              chosen_.capacity() * sizeof(int32_t)) +
-         residents_.bytes();
+  const size_t ints =
+      positions_.capacity() + chosen_.capacity() + loading_.capacity();
+  return static_cast<int64_t>(sizeof(*this) + ints * sizeof(int32_t) +
+                              job_.pieces.capacity() * sizeof(iovec) +
+                              job_.runs.capacity() * sizeof(ReadJob::Run)) +
+         extents_.bytes() + residents_.bytes();
 }
 
 void ColdHead::AddStats(ColdTierStats* stats) const {
   stats->steps += stats_.steps;
   stats->selected_blocks += stats_.selected_blocks;
-  stats->candidate_blocks += stats_.candidate_blocks;
   stats->read_blocks += stats_.read_blocks;
+  stats->candidate_blocks += stats_.candidate_blocks;
   stats->read_bytes += stats_.read_bytes;
-  stats->written_bytes += stats_.written_bytes;
 }
 
 }  // namespace pyramidkv

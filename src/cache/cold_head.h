@@ -9,40 +9,28 @@
 #define PYRAMIDKV_CACHE_COLD_HEAD_H_
 
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
+#include "cache/block_file.h"
+#include "cache/cold_extents.h"
 #include "cache/cold_residents.h"
+#include "cache/cold_scratch.h"
 #include "cache/cold_selection.h"
 #include "cache/cold_tier.h"
+#include "cache/fetch_queue.h"
 #include "cache/page_pool.h"
 
 namespace pyramidkv {
 
-// What a Select needs for a moment; so many exist as run at the same time.
-struct ColdScratch {
-  std::vector<float> index;
-  std::vector<float> best;  // [group, blocks]
-};
-
-class ColdScratchPool {
- public:
-  std::unique_ptr<ColdScratch> Take();
-  void Return(std::unique_ptr<ColdScratch> scratch);
-  int64_t bytes() const;
-
- private:
-  mutable std::mutex mutex_;  // guards free_
-  std::vector<std::unique_ptr<ColdScratch>> free_;
-};
-
-// What the heads of a tier share. The file is null if all is in memory.
+// What the heads of a tier share. No file and no queue if all is in memory.
 struct ColdShared {
   ColdTierOptions options;
   size_t block_bytes = 0;
   PagePool pages;
   ColdScratchPool scratch;
+  std::unique_ptr<BlockFile> file;
+  std::unique_ptr<FetchQueue> queue;
 };
 
 class ColdHead {
@@ -66,17 +54,50 @@ class ColdHead {
   void AddStats(ColdTierStats* stats) const;
 
  private:
+  struct Rows {
+    const float* k;
+    const float* v;
+    size_t stride;
+    int first;  // entry of row 0
+  };
+
   int full_blocks() const { return length() / kBlockEntries; }
   int tail_entries() const { return length() % kBlockEntries; }
+  int Capacity(int full_blocks) const;
   void Release(std::vector<std::byte*>* pages);
+
+  // Makes `pages` hold exactly `count` pages, from those that are there.
+  Status Resize(int count, std::vector<std::byte*>* pages);
+  // Encodes and writes the blocks [full_blocks(), after); the last ones go to
+  // `pages`, too.
+  Status Store(const Rows& rows, int after,
+               const std::vector<std::byte*>& pages);
+  Status Write(int block, int count, const std::byte* data);
+  // Entries [begin, end) into their slots of consecutive blocks, of which the
+  // first is block `block`.
+  void Encode(const Rows& rows, int begin, int end, int block,
+              std::byte* blocks) const;
+
+  void Choose(const float* q, int group, float scale);
+  void StartReads(std::vector<int32_t> missing);
+  // What was read is in memory from now on; what failed is not.
+  void FinishReads(bool cancel = false);
+  Status DecodeBlocks(int first, int count, std::byte* buffer, float* k,
+                      float* v) const;
 
   ColdShared* shared_;
   std::unique_ptr<KeyIndex> index_;
   std::vector<int32_t> positions_;  // [length]
+  ColdExtents extents_;
   ColdResidents residents_;
   std::byte* tail_ = nullptr;  // null until there are entries
-  std::vector<int32_t> chosen_;
+
+  // Of the last Select.
   bool selected_ = false;  // since the last Append
+  std::vector<int32_t> chosen_;
+  std::vector<int32_t> loading_;  // ascending; one piece of the job each
+  ReadJob job_;
+  Status failed_;
   ColdTierStats stats_;
 };
 

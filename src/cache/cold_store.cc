@@ -12,18 +12,33 @@ size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 class ColdStore : public ColdTier {
  public:
-  ColdStore(const ColdTierOptions& options, IndexFactory factory)
-      : factory_(std::move(factory)) {
-    shared_.options = options;
-    shared_.block_bytes = RoundUp(options.format.page_bytes(), 64);
-    MakeHeads();
+  static Result<std::unique_ptr<ColdTier>> Create(
+      const ColdTierOptions& options, ColdStoreParts parts) {
+    auto store = std::make_unique<ColdStore>();
+    store->factory_ = std::move(parts.index);
+    ColdShared* const shared = &store->shared_;
+    DCHECK(options.format.entries == kBlockEntries);
+    shared->options = options;
+    shared->block_bytes = RoundUp(options.format.page_bytes(), 64);
+    if (options.resident < 1) {
+      PKV_ASSIGN_OR_RETURN(
+          shared->file,
+          BlockFile::Create(options.directory, shared->block_bytes,
+                            std::move(parts.calls)));
+      shared->queue =
+          std::make_unique<FetchQueue>(shared->file.get(), parts.readers);
+    }
+    store->MakeHeads();
+    return std::unique_ptr<ColdTier>(std::move(store));
   }
 
   Status Append(int layer, int head, int count, const float* k, const float* v,
                 size_t stride, const int32_t* positions) override {
     return At(layer, head).Append(count, k, v, stride, positions);
   }
-  Status Settle() override { return {}; }
+  Status Settle() override {
+    return shared_.file == nullptr ? Status() : shared_.file->Settle();
+  }
   int length(int layer, int head) const override {
     return At(layer, head).length();
   }
@@ -43,6 +58,7 @@ class ColdStore : public ColdTier {
   void Clear() override {
     for (const auto& head : heads_) head->AddStats(&past_);
     heads_.clear();
+    if (shared_.file != nullptr) shared_.file->Clear();
     MakeHeads();
   }
 
@@ -56,7 +72,9 @@ class ColdStore : public ColdTier {
     for (const auto& head : heads_) sum += head->index_bytes();
     return sum;
   }
-  int64_t file_bytes() const override { return 0; }
+  int64_t file_bytes() const override {
+    return shared_.file == nullptr ? 0 : shared_.file->bytes();
+  }
   int64_t entries() const override {
     int64_t sum = 0;
     for (const auto& head : heads_) sum += head->length();
@@ -65,6 +83,12 @@ class ColdStore : public ColdTier {
   ColdTierStats stats() const override {
     ColdTierStats stats = past_;
     for (const auto& head : heads_) head->AddStats(&stats);
+    if (shared_.file != nullptr) {
+      stats.written_bytes = shared_.file->written_bytes();
+      const FetchTimes times = shared_.queue->times();
+      stats.read_seconds = times.read_seconds;
+      stats.stall_seconds = times.stall_seconds;
+    }
     return stats;
   }
 
@@ -92,9 +116,8 @@ class ColdStore : public ColdTier {
 }  // namespace
 
 Result<std::unique_ptr<ColdTier>> MakeColdStore(const ColdTierOptions& options,
-                                                IndexFactory factory) {
-  return std::unique_ptr<ColdTier>(
-      std::make_unique<ColdStore>(options, std::move(factory)));
+                                                ColdStoreParts parts) {
+  return ColdStore::Create(options, std::move(parts));
 }
 
 }  // namespace pyramidkv

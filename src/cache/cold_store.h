@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "cache/block_file.h"
 #include "cache/cold_tier.h"
 
 namespace pyramidkv {
@@ -15,9 +16,18 @@ namespace pyramidkv {
 using IndexFactory =
     std::function<std::unique_ptr<KeyIndex>(int layer, int head)>;
 
+// Most reads wait for the disk, not for a core.
+inline constexpr int kColdReaders = 4;
+
+struct ColdStoreParts {
+  IndexFactory index;
+  std::unique_ptr<FileCalls> calls;  // null: the system's
+  int readers = kColdReaders;        // threads; 0: Fetch reads
+};
+
 // Errors: as ColdTier::Create.
 Result<std::unique_ptr<ColdTier>> MakeColdStore(const ColdTierOptions& options,
-                                                IndexFactory factory);
+                                                ColdStoreParts parts);
 
 }  // namespace pyramidkv
 

@@ -1,12 +1,15 @@
 #include "cache/cold_tier.h"
 
+#include <utility>
+
 #include "cache/cold_store.h"
 
 namespace pyramidkv {
 
 Result<std::unique_ptr<ColdTier>> ColdTier::Create(
     const ColdTierOptions& options) {
-  return MakeColdStore(options, [options](int layer, int head) {
+  ColdStoreParts parts;
+  parts.index = [options](int layer, int head) {
     KeyIndexOptions index;
     index.kind = options.index;
     index.head_dim = options.format.head_dim;
@@ -17,7 +20,8 @@ Result<std::unique_ptr<ColdTier>> ColdTier::Create(
           options.skew + (size_t(layer) * options.kv_heads + head) * d * d;
     }
     return MakeKeyIndex(index);
-  });
+  };
+  return MakeColdStore(options, std::move(parts));
 }
 
 }  // namespace pyramidkv

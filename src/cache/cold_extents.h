@@ -1,0 +1,45 @@
+// Where the blocks of one head lie in the file: in extents of adjacent blocks,
+// as long as what came at once, so that most neighbours are read together.
+//
+// Thread-compatible.
+
+#ifndef PYRAMIDKV_CACHE_COLD_EXTENTS_H_
+#define PYRAMIDKV_CACHE_COLD_EXTENTS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "cache/block_file.h"
+
+namespace pyramidkv {
+
+class ColdExtents {
+ public:
+  // Makes room for `blocks` in all. Errors: kRuntime if the disk is full;
+  // nothing has changed.
+  Status Reserve(int blocks, BlockFile* file);
+
+  // REQUIRES: there is room for this block.
+  int64_t Offset(int block, size_t block_bytes) const;
+  // How many from `block` on lie behind one another, at most `most`.
+  int Adjacent(int block, int most) const;
+
+  int blocks() const;
+  int64_t bytes() const {
+    return static_cast<int64_t>(extents_.capacity() * sizeof(Extent));
+  }
+
+ private:
+  struct Extent {
+    int64_t offset = 0;
+    int first = 0;  // block
+    int count = 0;
+  };
+  const Extent& Find(int block) const;
+
+  std::vector<Extent> extents_;  // ascending
+};
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_CACHE_COLD_EXTENTS_H_

@@ -1,0 +1,176 @@
+// Of a cold tier's head what selects blocks, reads them, and decodes all.
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "cache/cold_head.h"
+
+namespace pyramidkv {
+namespace {
+
+// Decode reads so much at once.
+constexpr size_t kDecodeBytes = size_t{1} << 20;
+
+}  // namespace
+
+void ColdHead::Choose(const float* q, int group, float scale) {
+  const int blocks = index_->blocks();
+  if (blocks == 0) return chosen_.clear();
+  std::unique_ptr<ColdScratch> scratch = shared_->scratch.Take();
+  scratch->best.resize(
+      std::max(scratch->best.size(), static_cast<size_t>(group) * blocks));
+  index_->Score(q, group, &scratch->index, scratch->best.data());
+  ChooseBlocks({scratch->best.data(), group, blocks, scale}, full_blocks(),
+               {shared_->options.alpha, shared_->options.fetch}, &chosen_);
+  shared_->scratch.Return(std::move(scratch));
+}
+
+void ColdHead::Select(const float* q, int group, float scale) {
+  FinishReads();
+  failed_ = {};
+  Choose(q, group, scale);
+  selected_ = true;
+  ++stats_.steps;
+  stats_.candidate_blocks += full_blocks();
+  stats_.selected_blocks += static_cast<int64_t>(chosen_.size());
+  std::vector<int32_t> missing;
+  residents_.Use(chosen_, &missing);
+  StartReads(std::move(missing));
+}
+
+void ColdHead::StartReads(std::vector<int32_t> missing) {
+  const int n = static_cast<int>(missing.size());
+  const int capacity =
+      std::max(Capacity(full_blocks()), static_cast<int>(chosen_.size()));
+  std::vector<std::byte*> pages;
+  residents_.Evict(residents_.size() + n - capacity, /*spare_used=*/true,
+                   &pages);
+  failed_ = Resize(n, &pages);
+  if (n == 0 || !failed_.ok()) return;
+
+  const size_t block_bytes = shared_->block_bytes;
+  loading_ = std::move(missing);
+  job_.pieces.clear();
+  job_.runs.clear();
+  for (int i = 0; i < n; ++i) {
+    const int64_t offset = extents_.Offset(loading_[i], block_bytes);
+    job_.pieces.push_back({pages[i], block_bytes});
+    ReadJob::Run* const last = job_.runs.empty() ? nullptr : &job_.runs.back();
+    if (last != nullptr && last->count < BlockFile::kMostPieces &&
+        last->offset + static_cast<int64_t>(last->count * block_bytes) ==
+            offset) {
+      ++last->count;
+    } else {
+      job_.runs.push_back({offset, static_cast<size_t>(i), 1, 0});
+    }
+  }
+  stats_.read_blocks += n;
+  stats_.read_bytes += static_cast<int64_t>(n * block_bytes);
+  shared_->queue->Start(&job_);
+}
+
+void ColdHead::FinishReads(bool cancel) {
+  if (loading_.empty()) return;
+  if (cancel) {
+    shared_->queue->Cancel(&job_);
+  } else {
+    shared_->queue->Wait(&job_);
+  }
+  for (const ReadJob::Run& run : job_.runs) {
+    for (size_t i = run.first; i < run.first + run.count; ++i) {
+      auto* const page = static_cast<std::byte*>(job_.pieces[i].iov_base);
+      if (run.error == 0) {
+        residents_.AddUsed(loading_[i], page);
+      } else {
+        shared_->pages.Release(page);
+      }
+    }
+    if (run.error != 0 && failed_.ok()) {
+      failed_ = shared_->file->ReadError(run.error);
+    }
+  }
+  loading_.clear();
+}
+
+Status ColdHead::Fetch(ColdView* view) {
+  view->pages.clear();
+  view->length = 0;
+  if (!selected_) return {};
+  FinishReads();
+  PKV_RETURN_IF_ERROR(failed_);
+  for (const int32_t b : chosen_) {
+    view->pages.push_back(residents_.page(b));
+    DCHECK(view->pages.back() != nullptr);
+  }
+  view->length = static_cast<int>(chosen_.size()) * kBlockEntries;
+  if (tail_entries() > 0) {
+    view->pages.push_back(tail_);
+    view->length += tail_entries();
+  }
+  return {};
+}
+
+// Blocks [first, first + count), adjacent in the file. What is in memory is
+// taken from there, unless it lies between blocks that must be read.
+Status ColdHead::DecodeBlocks(int first, int count, std::byte* buffer, float* k,
+                              float* v) const {
+  int begin = first;
+  int end = first + count;
+  while (begin < end && residents_.page(begin) != nullptr) ++begin;
+  while (begin < end && residents_.page(end - 1) != nullptr) --end;
+  const size_t block_bytes = shared_->block_bytes;
+  if (begin < end) {
+    const iovec piece = {buffer, (end - begin) * block_bytes};
+    const int error = shared_->file->Read(extents_.Offset(begin, block_bytes),
+                                          std::span(&piece, 1));
+    if (error != 0) return shared_->file->ReadError(error);
+  }
+  const size_t d = shared_->options.format.head_dim;
+  for (int b = first; b < first + count; ++b) {
+    const std::byte* const page = begin <= b && b < end
+                                      ? buffer + (b - begin) * block_bytes
+                                      : residents_.page(b);
+    for (int slot = 0; slot < kBlockEntries; ++slot) {
+      const size_t row = (static_cast<size_t>(b) * kBlockEntries + slot) * d;
+      LoadEntry(shared_->options.format, page, slot,
+                k == nullptr ? nullptr : k + row,
+                v == nullptr ? nullptr : v + row);
+    }
+  }
+  return {};
+}
+
+Status ColdHead::Decode(float* k, float* v) const {
+  const size_t block_bytes = shared_->block_bytes;
+  const bool reads = shared_->file != nullptr && full_blocks() > 0;
+  const int most =
+      std::max<int>(1, static_cast<int>(kDecodeBytes / block_bytes));
+  std::byte* const buffer =
+      reads ? shared_->pages.Allocate(most * block_bytes) : nullptr;
+  if (reads && buffer == nullptr) {
+    return Status::Runtime("no memory to read the cold tier");
+  }
+  Status status;
+  for (int b = 0; b < full_blocks() && status.ok();) {
+    int n = std::min(most, full_blocks() - b);
+    if (reads) n = extents_.Adjacent(b, n);
+    status = DecodeBlocks(b, n, buffer, k, v);
+    b += n;
+  }
+  if (buffer != nullptr) shared_->pages.Release(buffer);
+  PKV_RETURN_IF_ERROR(status);
+  const size_t d = shared_->options.format.head_dim;
+  for (int slot = 0; slot < tail_entries(); ++slot) {
+    const size_t row =
+        (static_cast<size_t>(full_blocks()) * kBlockEntries + slot) * d;
+    LoadEntry(shared_->options.format, tail_, slot,
+              k == nullptr ? nullptr : k + row,
+              v == nullptr ? nullptr : v + row);
+  }
+  return {};
+}
+
+}  // namespace pyramidkv
