@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cache/key_order.h"
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
 #include "kernels/rope.h"
@@ -56,11 +57,25 @@ Status Sequence::Open(const ColdPlace& place) {
   options.victim = spec.victim;
   options.directory = place.directory;
   PKV_ASSIGN_OR_RETURN(cold, ColdTier::Create(options));
-  cache.set_evicted_sink([this](const EvictedEntries& e) {
-    return cold->Append(e.layer, e.head, e.count, e.k, e.v,
-                        cache.shape().format.head_dim, e.positions);
-  });
+  cache.set_evicted_sink(
+      [this](const EvictedEntries& e) { return Offload(e); });
   return {};
+}
+
+// What is alike goes into the same blocks.
+Status Sequence::Offload(const EvictedEntries& e) {
+  const size_t d = cache.shape().format.head_dim;
+  const std::vector<int> order =
+      OrderByLikeness(e.k, e.count, static_cast<int>(d));
+  std::vector<float> k(e.count * d), v(e.count * d);
+  std::vector<int32_t> positions(e.count);
+  for (int i = 0; i < e.count; ++i) {
+    std::copy_n(e.k + order[i] * d, d, k.data() + i * d);
+    std::copy_n(e.v + order[i] * d, d, v.data() + i * d);
+    positions[i] = e.positions[order[i]];
+  }
+  return cold->Append(e.layer, e.head, e.count, k.data(), v.data(), d,
+                      positions.data());
 }
 
 void Sequence::Reset() {

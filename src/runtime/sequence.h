@@ -79,6 +79,7 @@ struct Sequence {
   std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:
+  Status Offload(const EvictedEntries& e);
   Status Renumber(int longest, ThreadPool* pool);
 };
 
