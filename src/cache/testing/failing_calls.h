@@ -21,6 +21,8 @@ struct Failures {
   std::atomic<bool> stutter{false};  // EINTR, and a part of what was asked for
   std::atomic<int> calls{0};
   std::atomic<int> reads{0};
+  std::atomic<bool> no_direct_reads{false};
+  std::atomic<int> fd{-1};  // the file's
 };
 
 class FailingCalls : public FileCalls {
@@ -28,6 +30,7 @@ class FailingCalls : public FileCalls {
   explicit FailingCalls(Failures* failures) : failures_(failures) {}
 
   int Allocate(int fd, int64_t offset, int64_t bytes) override {
+    failures_->fd = fd;
     if (offset + bytes > failures_->disk_bytes) return ENOSPC;
     return FileCalls::Allocate(fd, offset, bytes);
   }
@@ -46,6 +49,7 @@ class FailingCalls : public FileCalls {
   ssize_t Read(int fd, const iovec* pieces, int count,
                int64_t offset) override {
     ++failures_->reads;
+    if (failures_->no_direct_reads && fd != failures_->fd) return Fail(EINVAL);
     if (failures_->read_error != 0) return Fail(failures_->read_error);
     if (failures_->reads_end) return 0;
     if (!failures_->stutter) return FileCalls::Read(fd, pieces, count, offset);
