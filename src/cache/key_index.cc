@@ -7,6 +7,7 @@
 #include "cache/quest_index.h"
 #include "cache/sign_index.h"
 #include "cache/skew_index.h"
+#include "kernels/code_scores.h"
 
 namespace pyramidkv {
 
@@ -19,8 +20,9 @@ std::unique_ptr<KeyIndex> MakeKeyIndex(const KeyIndexOptions& options) {
     case IndexKind::kSkew: {
       DCHECK(options.skew != nullptr);
       const auto columns = static_cast<int>(options.partial * head_dim);
+      const int most = std::min(head_dim, kMaxCodes);
       return std::make_unique<SkewIndex>(
-          head_dim, std::clamp(columns, 1, head_dim), options.skew);
+          head_dim, std::clamp((columns + 1) / 2 * 2, 2, most), options.skew);
     }
     case IndexKind::kQuest:
       return std::make_unique<QuestIndex>(head_dim);

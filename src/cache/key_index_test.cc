@@ -201,7 +201,7 @@ TEST(KeyIndexBytes, AreAsStated) {
     return double(index->bytes()) / count;
   };
   EXPECT_NEAR(bytes(IndexKind::kSign), 10, 0.2);
-  EXPECT_NEAR(bytes(IndexKind::kSkew), 21, 0.2);
+  EXPECT_NEAR(bytes(IndexKind::kSkew), 12, 0.2);
   EXPECT_NEAR(bytes(IndexKind::kQuest), 16, 0.2);
   EXPECT_NEAR(bytes(IndexKind::kCluster), 10, 0.4);
 }

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "cache/index_bytes.h"
+#include "kernels/code_scores.h"
 #include "kernels/kv_quant.h"
-#include "kernels/sign_scores.h"
 
 namespace pyramidkv {
 namespace {
 
-static_assert(kSignBlock == kBlockEntries);
+static_assert(kCodeBlock == kBlockEntries);
 
 }  // namespace
 
@@ -19,37 +19,38 @@ void SignIndex::Append(const float* k, int count, size_t stride) {
     mean_ = MeanOfRows(k, count, head_dim_, stride);
     RotateChannels(head_dim_, mean_.data());
   }
-  const size_t group_bytes = SignGroupBytes(head_dim_);
-  const int groups = (length_ + count + kSignGroup - 1) / kSignGroup;
+  const size_t group_bytes = CodeGroupBytes(codes());
+  const int groups = (length_ + count + kCodeGroup - 1) / kCodeGroup;
   GrowTo(groups * group_bytes, &groups_);
   std::vector<float> row(head_dim_);
+  std::vector<uint8_t> of_row(codes());
   for (int e = 0; e < count; ++e, ++length_) {
     std::copy_n(k + e * stride, head_dim_, row.data());
     RotateChannels(head_dim_, row.data());
     for (int c = 0; c < head_dim_; ++c) row[c] -= mean_[c];
-    StoreSigns(row.data(), head_dim_, length_ % kSignGroup,
-               groups_.data() + length_ / kSignGroup * group_bytes);
+    const float scale = SignCodes(row.data(), head_dim_, of_row.data());
+    StoreCodes(of_row.data(), codes(), scale, length_ % kCodeGroup,
+               groups_.data() + length_ / kCodeGroup * group_bytes);
   }
   // What is still empty of the last block must not be its best.
-  const int last = (length_ - 1) % kSignGroup;
-  for (int e = last + 1; e % kSignBlock != 0; ++e) {
-    CopySigns(head_dim_, last, e, groups_.data() + (groups - 1) * group_bytes);
+  const int last = (length_ - 1) % kCodeGroup;
+  for (int e = last + 1; e % kCodeBlock != 0; ++e) {
+    CopyCodes(codes(), last, e, groups_.data() + (groups - 1) * group_bytes);
   }
 }
 
 void SignIndex::Score(const float* q, int group, std::vector<float>* scratch,
                       float* best) const {
-  const size_t table_floats = SignTableBytes(head_dim_) / sizeof(float);
+  const size_t table_floats = CodeTableBytes(codes()) / sizeof(float);
   float* row = ScratchOf(head_dim_ + group * (table_floats + 1), scratch);
   float* steps = row + head_dim_;
   auto* tables = reinterpret_cast<uint8_t*>(steps + group);
   for (int g = 0; g < group; ++g) {
     std::copy_n(q + size_t(g) * head_dim_, head_dim_, row);
     RotateChannels(head_dim_, row);
-    steps[g] =
-        SignTables(row, head_dim_, tables + g * SignTableBytes(head_dim_));
+    steps[g] = SignTables(row, head_dim_, tables + g * CodeTableBytes(codes()));
   }
-  SignScores({head_dim_, groups_.data(), blocks(), tables, steps, group}, best);
+  CodeScores({codes(), groups_.data(), blocks(), tables, steps, group}, best);
 }
 
 int64_t SignIndex::bytes() const {

@@ -1,12 +1,14 @@
 // Some numbers of each key in a basis where few matter: the first rows of an
 // orthogonal matrix (cache/skew.h) applied to q and k.
 //
-// columns + 2 bytes per entry, columns = max(1, floor(partial * head_dim)):
-// 21 for head_dim 64 and 0.3, which is 8.2 % of its K and V as f16.
+// columns / 2 + 2 bytes per entry, columns = floor(partial * head_dim), made
+// even and at least 2: 12 for head_dim 64 and 0.3, which is 4.7 % of its K and
+// V as f16; 10 for 0.25.
 //
 // Source: InfiniGen (arXiv 2406.19707), section 4.2. Departures: columns are
-// 8 bits with one f16 scale per entry (at equal bytes twice as many of them),
-// and keys are taken less their mean, whose share of q.k is the same for all.
+// 4 bits with one f16 scale per entry (docs/policies.md: at equal bytes four
+// times as many are worth more than exact ones), and keys are taken less their
+// mean, whose share of q.k is the same for all.
 
 #ifndef PYRAMIDKV_CACHE_SKEW_INDEX_H_
 #define PYRAMIDKV_CACHE_SKEW_INDEX_H_
@@ -21,7 +23,8 @@ namespace pyramidkv {
 
 class SkewIndex : public KeyIndex {
  public:
-  // skew: as in KeyIndexOptions. REQUIRES: 1 <= columns <= head_dim.
+  // skew: as in KeyIndexOptions. REQUIRES: columns is even, at most head_dim
+  // and kMaxCodes.
   SkewIndex(int head_dim, int columns, const float* skew)
       : head_dim_(head_dim), columns_(columns), skew_(skew) {}
 
@@ -41,7 +44,7 @@ class SkewIndex : public KeyIndex {
   const float* skew_;
   int length_ = 0;
   std::vector<float> mean_;        // [columns] projected
-  std::vector<std::byte> blocks_;  // kernels/column_scores.h
+  std::vector<std::byte> groups_;  // kernels/code_scores.h
 };
 
 }  // namespace pyramidkv
