@@ -1,6 +1,7 @@
 #include "cache/cold_selection.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/check.h"
@@ -26,6 +27,25 @@ std::vector<float> Distances(const BlockEstimates& e, int full) {
   return distance;
 }
 
+// Each block's share of the attention, in the sum over the query heads, if its
+// best entry spoke for it: [full].
+std::vector<float> Shares(const BlockEstimates& e, int full) {
+  std::vector<float> share(full, 0.0f), weight(full);
+  for (int g = 0; g < e.group; ++g) {
+    const float* const best = e.best + static_cast<size_t>(g) * e.blocks;
+    float top = kLowest;
+    for (int b = 0; b < e.blocks; ++b) top = best[b] > top ? best[b] : top;
+    float sum = 0;
+    for (int b = 0; b < full; ++b) {
+      weight[b] = best[b] <= top ? std::exp((best[b] - top) * e.scale) : 0.0f;
+      sum += weight[b];
+    }
+    if (!(sum > 0)) continue;
+    for (int b = 0; b < full; ++b) share[b] += weight[b] / sum;
+  }
+  return share;
+}
+
 }  // namespace
 
 int MostBlocks(double fetch, int full) {
@@ -46,8 +66,9 @@ void ChooseBlocks(const BlockEstimates& estimates, int full,
   }
   const size_t most = MostBlocks(limits.fetch, full);
   if (chosen->size() <= most) return;
+  const std::vector<float> share = Shares(estimates, full);
   const auto nearer = [&](int32_t a, int32_t b) {
-    return distance[a] != distance[b] ? distance[a] > distance[b] : a < b;
+    return share[a] != share[b] ? share[a] > share[b] : a < b;
   };
   std::nth_element(chosen->begin(), chosen->begin() + most, chosen->end(),
                    nearer);

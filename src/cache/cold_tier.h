@@ -48,7 +48,7 @@ struct ColdTierOptions {
   double partial = 0.3;
   // [layers, kv_heads, head_dim, head_dim] for IndexKind::kSkew; outlives it.
   const float* skew = nullptr;
-  double alpha = 4;     // logits below the best that are still fetched
+  double alpha = 6;     // logits below the best that are still fetched
   double fetch = 0.2;   // at most this share of a head's blocks
   double resident = 1;  // share of the blocks that memory holds; 1: no file
   Victim victim = Victim::kCounter;

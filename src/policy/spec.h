@@ -108,7 +108,7 @@ struct CacheSpec {
   // remainder=offload: the cold tier (cache/cold_tier.h).
   IndexKind index = IndexKind::kSign;
   double partial = 0.3;
-  double alpha = 4;
+  double alpha = 6;
   double fetch = 0.2;
   double resident = 1;
   Victim victim = Victim::kCounter;

@@ -86,6 +86,12 @@ void Sequence::Reset() {
   prefill_mass.reset();
 }
 
+Status Sequence::AfterRows(ThreadPool* pool) {
+  const bool evicts = compressor.RowsBeforeEviction(cache) <= 0;
+  PKV_RETURN_IF_ERROR(compressor.OnDecoded(position, &cache, pool));
+  return evicts ? Settle() : Status();
+}
+
 int Sequence::RowsAtOnce() const {
   if (cold != nullptr) return 1;  // each row fetches what it needs
   int rows = std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);

@@ -59,9 +59,10 @@ struct Sequence {
   void Reset();
 
   // After generated rows: evicts what is over the budget.
-  Status AfterRows(ThreadPool* pool) {
-    return compressor.OnDecoded(position, &cache, pool);
-  }
+  Status AfterRows(ThreadPool* pool);
+
+  // What a cold tier has yet to write, after a prompt or an eviction.
+  Status Settle() { return cold != nullptr ? cold->Settle() : Status(); }
 
   // Memory of the cache, a cold tier's included.
   int64_t bytes() const {
