@@ -1,16 +1,35 @@
 #include "cache/key_index.h"
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "cache/cluster_index.h"
+#include "cache/quest_index.h"
 #include "cache/sign_index.h"
+#include "cache/skew_index.h"
+#include "kernels/code_scores.h"
 
 namespace pyramidkv {
 
 std::unique_ptr<KeyIndex> MakeKeyIndex(const KeyIndexOptions& options) {
-  DCHECK(options.head_dim > 0 && options.head_dim % 8 == 0);
+  const int head_dim = options.head_dim;
+  DCHECK(head_dim > 0 && head_dim % 8 == 0);
   switch (options.kind) {
-    default:
-      return std::make_unique<SignIndex>(options.head_dim);
+    case IndexKind::kSign:
+      return std::make_unique<SignIndex>(head_dim);
+    case IndexKind::kSkew: {
+      DCHECK(options.skew != nullptr);
+      const auto columns = static_cast<int>(options.partial * head_dim);
+      const int most = std::min(head_dim, kMaxCodes);
+      return std::make_unique<SkewIndex>(
+          head_dim, std::clamp((columns + 1) / 2 * 2, 2, most), options.skew);
+    }
+    case IndexKind::kQuest:
+      return std::make_unique<QuestIndex>(head_dim);
+    case IndexKind::kCluster:
+      return std::make_unique<ClusterIndex>(head_dim);
   }
+  return nullptr;
 }
 
 }  // namespace pyramidkv

@@ -2,72 +2,55 @@
 
 #include <algorithm>
 
+#include "cache/index_bytes.h"
+#include "kernels/code_scores.h"
 #include "kernels/kv_quant.h"
-#include "kernels/sign_scores.h"
 
 namespace pyramidkv {
 namespace {
 
-static_assert(kSignBlock == kBlockEntries);
-
-// Grows by an eighth: doubling would make the index twice as dear.
-void Grow(size_t size, std::vector<std::byte>* bytes) {
-  if (size > bytes->capacity()) {
-    bytes->reserve(std::max(size, bytes->capacity() / 8 * 9));
-  }
-  if (size > bytes->size()) bytes->resize(size);
-}
+static_assert(kCodeBlock == kBlockEntries);
 
 }  // namespace
 
-void SignIndex::SetMean(const float* k, int count, size_t stride) {
-  std::vector<double> sum(head_dim_);
-  for (int e = 0; e < count; ++e) {
-    for (int c = 0; c < head_dim_; ++c) sum[c] += k[e * stride + c];
-  }
-  mean_.resize(head_dim_);
-  for (int c = 0; c < head_dim_; ++c) {
-    mean_[c] = static_cast<float>(sum[c] / count);
-  }
-  RotateChannels(head_dim_, mean_.data());
-}
-
 void SignIndex::Append(const float* k, int count, size_t stride) {
   if (count == 0) return;
-  if (length_ == 0) SetMean(k, count, stride);
-  const size_t group_bytes = SignGroupBytes(head_dim_);
-  const int groups = (length_ + count + kSignGroup - 1) / kSignGroup;
-  Grow(groups * group_bytes, &groups_);
+  if (length_ == 0) {
+    mean_ = MeanOfRows(k, count, head_dim_, stride);
+    RotateChannels(head_dim_, mean_.data());
+  }
+  const size_t group_bytes = CodeGroupBytes(codes());
+  const int groups = (length_ + count + kCodeGroup - 1) / kCodeGroup;
+  GrowTo(groups * group_bytes, &groups_);
   std::vector<float> row(head_dim_);
+  std::vector<uint8_t> of_row(codes());
   for (int e = 0; e < count; ++e, ++length_) {
     std::copy_n(k + e * stride, head_dim_, row.data());
     RotateChannels(head_dim_, row.data());
     for (int c = 0; c < head_dim_; ++c) row[c] -= mean_[c];
-    StoreSigns(row.data(), head_dim_, length_ % kSignGroup,
-               groups_.data() + length_ / kSignGroup * group_bytes);
+    const float scale = SignCodes(row.data(), head_dim_, of_row.data());
+    StoreCodes(of_row.data(), codes(), scale, length_ % kCodeGroup,
+               groups_.data() + length_ / kCodeGroup * group_bytes);
   }
   // What is still empty of the last block must not be its best.
-  const int last = (length_ - 1) % kSignGroup;
-  for (int e = last + 1; e % kSignBlock != 0; ++e) {
-    CopySigns(head_dim_, last, e, groups_.data() + (groups - 1) * group_bytes);
+  const int last = (length_ - 1) % kCodeGroup;
+  for (int e = last + 1; e % kCodeBlock != 0; ++e) {
+    CopyCodes(codes(), last, e, groups_.data() + (groups - 1) * group_bytes);
   }
 }
 
 void SignIndex::Score(const float* q, int group, std::vector<float>* scratch,
                       float* best) const {
-  const size_t table_floats = SignTableBytes(head_dim_) / sizeof(float);
-  scratch->resize(
-      std::max(scratch->size(), head_dim_ + group * (table_floats + 1)));
-  float* row = scratch->data();
+  const size_t table_floats = CodeTableBytes(codes()) / sizeof(float);
+  float* row = ScratchOf(head_dim_ + group * (table_floats + 1), scratch);
   float* steps = row + head_dim_;
   auto* tables = reinterpret_cast<uint8_t*>(steps + group);
   for (int g = 0; g < group; ++g) {
     std::copy_n(q + size_t(g) * head_dim_, head_dim_, row);
     RotateChannels(head_dim_, row);
-    steps[g] =
-        SignTables(row, head_dim_, tables + g * SignTableBytes(head_dim_));
+    steps[g] = SignTables(row, head_dim_, tables + g * CodeTableBytes(codes()));
   }
-  SignScores({head_dim_, groups_.data(), blocks(), tables, steps, group}, best);
+  CodeScores({codes(), groups_.data(), blocks(), tables, steps, group}, best);
 }
 
 int64_t SignIndex::bytes() const {

@@ -22,7 +22,7 @@ namespace pyramidkv {
 
 class SignIndex : public KeyIndex {
  public:
-  // REQUIRES: head_dim is a multiple of 8, at most 1,024.
+  // REQUIRES: head_dim is a multiple of 8, at most 1,056.
   explicit SignIndex(int head_dim) : head_dim_(head_dim) {}
 
   // The mean is that of the first keys that come, and stays: all scales and
@@ -34,12 +34,12 @@ class SignIndex : public KeyIndex {
   int64_t bytes() const override;
 
  private:
-  void SetMean(const float* k, int count, size_t stride);
+  int codes() const { return head_dim_ / 4; }
 
   int head_dim_;
   int length_ = 0;
   std::vector<float> mean_;        // [head_dim] rotated
-  std::vector<std::byte> groups_;  // kernels/sign_scores.h
+  std::vector<std::byte> groups_;  // kernels/code_scores.h
 };
 
 }  // namespace pyramidkv

@@ -1,4 +1,4 @@
-#include "kernels/sign_scores.h"
+#include "kernels/code_scores.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,22 +9,20 @@
 #include "kernels/kv_codec.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/sign_scores.cc"
+#define HWY_TARGET_INCLUDE "kernels/code_scores.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"         // must follow foreach_target.h
 
-#ifndef PYRAMIDKV_KERNELS_SIGN_SCORES_CONSTANTS_
-#define PYRAMIDKV_KERNELS_SIGN_SCORES_CONSTANTS_
+#ifndef PYRAMIDKV_KERNELS_CODE_SCORES_CONSTANTS_
+#define PYRAMIDKV_KERNELS_CODE_SCORES_CONSTANTS_
 namespace pyramidkv {
 namespace {
 
-constexpr int kMost = 31;  // of a channel of q: four of them fit a byte
-constexpr int kTableZero = 4 * kMost;
+constexpr int kTableZero = 124;  // table entries are at most 248
 constexpr int kTable = 16;
-constexpr int kBlocksOfGroup = kSignGroup / kSignBlock;
+constexpr int kBlocksOfGroup = kCodeGroup / kCodeBlock;
 constexpr int kMaxHeads = 4;  // queries that share what is read
-// Sums of table entries stay in 16 bits.
-constexpr int kMaxHeadDim = 65535 / (2 * kTableZero) * 4;
+static_assert(kMaxCodes * 2 * kTableZero <= 65535);
 
 }  // namespace
 }  // namespace pyramidkv
@@ -36,7 +34,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET != HWY_SCALAR
 
-using D8 = hn::CappedTag<uint8_t, kSignGroup>;
+using D8 = hn::CappedTag<uint8_t, kCodeGroup>;
 using D16 = hn::Repartition<uint16_t, D8>;
 using DI = hn::Repartition<int32_t, D8>;
 using D = hn::Repartition<float, D8>;
@@ -59,16 +57,16 @@ HWY_INLINE V LoadScales(const std::byte* p) {
 
 // Sums of the entries at even and odd bytes of one vector, for kHeads queries.
 template <int kHeads>
-HWY_INLINE void SumTables(const SignScoresArgs& a, const uint8_t* bits,
+HWY_INLINE void SumTables(const CodeScoresArgs& a, const uint8_t* bits,
                           const uint8_t* tables, V16 (&even)[kHeads],
                           V16 (&odd)[kHeads]) {
   const D8 d8;
   const D16 d16;
-  const size_t stride = SignTableBytes(a.head_dim);
+  const size_t stride = CodeTableBytes(a.codes);
   for (int h = 0; h < kHeads; ++h) even[h] = odd[h] = hn::Zero(d16);
   const auto low_mask = hn::Set(d8, uint8_t{15});
-  for (int i = 0; i < a.head_dim / 8; ++i, tables += 2 * kTable) {
-    const auto byte = hn::LoadU(d8, bits + i * kSignGroup);
+  for (int i = 0; i < a.codes / 2; ++i, tables += 2 * kTable) {
+    const auto byte = hn::LoadU(d8, bits + i * kCodeGroup);
     const auto low = hn::And(byte, low_mask);
     const auto high = hn::And(
         hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, byte))), low_mask);
@@ -103,20 +101,20 @@ HWY_INLINE void StoreFolded(DN d, hn::Vec<DN> v, float* to) {
 
 // best[h][0 ... 4) of one group.
 template <int kHeads>
-void ScoreGroup(const SignScoresArgs& a, const std::byte* group,
+void ScoreGroup(const CodeScoresArgs& a, const std::byte* group,
                 const uint8_t* tables, float (*best)[kBlocksOfGroup]) {
   const D d;
   const hn::Half<D16> half;
   constexpr size_t kLanes = hn::MaxLanes(D8());
-  const int zero = a.head_dim / 4 * kTableZero;
+  const int zero = a.codes * kTableZero;
   const auto* bits = reinterpret_cast<const uint8_t*>(group);
-  const std::byte* even_scales = group + size_t(a.head_dim / 8) * kSignGroup;
-  const std::byte* odd_scales = even_scales + kSignGroup;
+  const std::byte* even_scales = group + size_t(a.codes / 2) * kCodeGroup;
+  const std::byte* odd_scales = even_scales + kCodeGroup;
   V most[kHeads];
   for (int h = 0; h < kHeads; ++h) {
     most[h] = hn::Set(d, std::numeric_limits<float>::lowest());
   }
-  for (size_t p = 0; p < kSignGroup; p += kLanes) {
+  for (size_t p = 0; p < kCodeGroup; p += kLanes) {
     V16 even[kHeads], odd[kHeads];
     SumTables<kHeads>(a, bits + p, tables, even, odd);
     const V e0 = LoadScales(even_scales + p);
@@ -137,21 +135,21 @@ void ScoreGroup(const SignScoresArgs& a, const std::byte* group,
 #else
 
 template <int kHeads>
-void ScoreGroup(const SignScoresArgs& a, const std::byte* group,
+void ScoreGroup(const CodeScoresArgs& a, const std::byte* group,
                 const uint8_t* tables, float (*best)[kBlocksOfGroup]) {
-  const std::byte* scales = group + size_t(a.head_dim / 8) * kSignGroup;
+  const std::byte* scales = group + size_t(a.codes / 2) * kCodeGroup;
   for (int h = 0; h < kHeads; ++h) {
-    const uint8_t* table = tables + h * SignTableBytes(a.head_dim);
+    const uint8_t* table = tables + h * CodeTableBytes(a.codes);
     std::fill_n(best[h], kBlocksOfGroup, std::numeric_limits<float>::lowest());
-    for (int p = 0; p < kSignGroup; ++p) {
-      int sum = -a.head_dim / 4 * kTableZero;
-      for (int i = 0; i < a.head_dim / 8; ++i) {
-        const auto byte = static_cast<int>(group[i * kSignGroup + p]);
+    for (int p = 0; p < kCodeGroup; ++p) {
+      int sum = -a.codes * kTableZero;
+      for (int i = 0; i < a.codes / 2; ++i) {
+        const auto byte = static_cast<int>(group[i * kCodeGroup + p]);
         sum += table[2 * i * kTable + byte % kTable];
         sum += table[(2 * i + 1) * kTable + byte / kTable];
       }
       uint16_t scale;
-      std::memcpy(&scale, scales + (p % 2) * kSignGroup + p / 2 * 2, 2);
+      std::memcpy(&scale, scales + (p % 2) * kCodeGroup + p / 2 * 2, 2);
       float& most = best[h][p / 2 % kBlocksOfGroup];
       most = std::max(most, float(sum) * F32FromF16(scale));
     }
@@ -160,9 +158,9 @@ void ScoreGroup(const SignScoresArgs& a, const std::byte* group,
 
 #endif
 
-void ScoreHeads(const SignScoresArgs& a, const std::byte* group, int first,
+void ScoreHeads(const CodeScoresArgs& a, const std::byte* group, int first,
                 int heads, float (*best)[kBlocksOfGroup]) {
-  const uint8_t* tables = a.tables + first * SignTableBytes(a.head_dim);
+  const uint8_t* tables = a.tables + first * CodeTableBytes(a.codes);
   switch (heads) {
     case 1:
       return ScoreGroup<1>(a, group, tables, best);
@@ -175,7 +173,7 @@ void ScoreHeads(const SignScoresArgs& a, const std::byte* group, int first,
   }
 }
 
-void SignScoresT(const SignScoresArgs& a, float* best) {
+void CodeScoresT(const CodeScoresArgs& a, float* best) {
   const std::byte* group = a.groups;
   for (int b = 0; b < a.blocks; b += kBlocksOfGroup) {
     const int count = std::min(kBlocksOfGroup, a.blocks - b);
@@ -190,7 +188,7 @@ void SignScoresT(const SignScoresArgs& a, float* best) {
         }
       }
     }
-    group += SignGroupBytes(a.head_dim);
+    group += CodeGroupBytes(a.codes);
   }
 }
 
@@ -201,67 +199,65 @@ HWY_AFTER_NAMESPACE();
 namespace pyramidkv {
 namespace {
 
-HWY_EXPORT(SignScoresT);
+HWY_EXPORT(CodeScoresT);
+
+constexpr float kLargestHalf = 65504.0f;
+// The largest value of one channel of q by signs: four of them fit a byte.
+constexpr int kMostOfSigns = kTableZero / kChannelsOfSigns;
+constexpr int kColumnZero = 8;  // the code of 0
+constexpr int kColumnMost = 7;
 
 // Where an entry of a group lies: its byte in a row, and that of its scale.
 int ByteOf(int entry) {
-  const int block = entry / kSignBlock, within = entry % kSignBlock;
+  const int block = entry / kCodeBlock, within = entry % kCodeBlock;
   return within / 2 * 8 + block * 2 + within % 2;
 }
-size_t ScaleAt(int head_dim, int byte) {
-  return size_t(head_dim / 8 + byte % 2) * kSignGroup + byte / 2 * 2;
+size_t ScaleAt(int codes, int byte) {
+  return size_t(codes / 2 + byte % 2) * kCodeGroup + byte / 2 * 2;
+}
+
+// The largest magnitude that is finite.
+float Largest(const float* x, int n) {
+  float most = 0;
+  for (int i = 0; i < n; ++i) {
+    if (std::isfinite(x[i])) most = std::max(most, std::fabs(x[i]));
+  }
+  return most;
+}
+
+// x over a step whose inverse is given, in [-most, most]; 0 if x is not
+// finite.
+int Rounded(float x, float inverse, int most) {
+  if (!std::isfinite(x)) return 0;
+  return std::clamp(static_cast<int>(std::lround(x * inverse)), -most, most);
 }
 
 }  // namespace
 
-void StoreSigns(const float* k, int head_dim, int entry, std::byte* group) {
-  DCHECK(head_dim % 8 == 0 && entry >= 0 && entry < kSignGroup);
-  constexpr float kLargestHalf = 65504.0f;
-  const int byte = ByteOf(entry);
+float SignCodes(const float* k, int head_dim, uint8_t* codes) {
   float sum = 0;
-  for (int i = 0; i < head_dim; i += 8) {
+  for (int i = 0; i < head_dim; i += kChannelsOfSigns) {
     int bits = 0;
-    for (int c = 0; c < 8; ++c) {
+    for (int c = 0; c < kChannelsOfSigns; ++c) {
       sum += std::fabs(k[i + c]);
       bits |= (k[i + c] < 0 ? 0 : 1) << c;
     }
-    group[i / 8 * kSignGroup + byte] = static_cast<std::byte>(bits);
+    *codes++ = static_cast<uint8_t>(bits);
   }
-  const float mean = sum / static_cast<float>(head_dim);
-  const uint16_t scale =
-      F16FromF32(mean < kLargestHalf ? mean : kLargestHalf);  // or NaN
-  std::memcpy(group + ScaleAt(head_dim, byte), &scale, sizeof(scale));
-}
-
-void CopySigns(int head_dim, int from, int to, std::byte* group) {
-  const int at = ByteOf(from), dest = ByteOf(to);
-  for (int i = 0; i < head_dim / 8; ++i) {
-    group[i * kSignGroup + dest] = group[i * kSignGroup + at];
-  }
-  std::memcpy(group + ScaleAt(head_dim, dest), group + ScaleAt(head_dim, at),
-              sizeof(uint16_t));
+  return sum / static_cast<float>(head_dim);
 }
 
 float SignTables(const float* q, int head_dim, uint8_t* tables) {
-  DCHECK(head_dim % 8 == 0 && head_dim <= kMaxHeadDim);
-  float most = 0;
-  for (int i = 0; i < head_dim; ++i) {
-    if (std::isfinite(q[i])) most = std::max(most, std::fabs(q[i]));
-  }
-  const float step = most / kMost;
+  const float step = Largest(q, head_dim) / kMostOfSigns;
   const float inverse = step > 0 ? 1.0f / step : 0.0f;
-  for (int i = 0; i < head_dim; i += 4, tables += kTable) {
-    int rounded[4];
-    for (int c = 0; c < 4; ++c) {
-      const float value = q[i + c] * inverse;
-      rounded[c] = std::fabs(value) <= kMost + 1
-                       ? static_cast<int>(std::lround(value))
-                       : 0;
-      rounded[c] = std::clamp(rounded[c], -kMost, kMost);
+  for (int i = 0; i < head_dim; i += kChannelsOfSigns, tables += kTable) {
+    int rounded[kChannelsOfSigns];
+    for (int c = 0; c < kChannelsOfSigns; ++c) {
+      rounded[c] = Rounded(q[i + c], inverse, kMostOfSigns);
     }
     for (int bits = 0; bits < kTable; ++bits) {
       int sum = kTableZero;
-      for (int c = 0; c < 4; ++c) {
+      for (int c = 0; c < kChannelsOfSigns; ++c) {
         sum += (bits >> c & 1) != 0 ? rounded[c] : -rounded[c];
       }
       tables[bits] = static_cast<uint8_t>(sum);
@@ -270,8 +266,55 @@ float SignTables(const float* q, int head_dim, uint8_t* tables) {
   return step;
 }
 
-void SignScores(const SignScoresArgs& args, float* best) {
-  HWY_DYNAMIC_DISPATCH(SignScoresT)(args, best);
+float ColumnCodes(const float* k, int columns, uint8_t* codes) {
+  const float scale = Largest(k, columns) / kColumnMost;
+  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  for (int c = 0; c < columns; ++c) {
+    codes[c] =
+        static_cast<uint8_t>(kColumnZero + Rounded(k[c], inverse, kColumnMost));
+  }
+  return scale;
+}
+
+float ColumnTables(const float* q, int columns, uint8_t* tables) {
+  const float step = Largest(q, columns) * kColumnMost / kTableZero;
+  const float inverse = step > 0 ? 1.0f / step : 0.0f;
+  for (int c = 0; c < columns; ++c, tables += kTable) {
+    for (int code = 0; code < kTable; ++code) {
+      const float value = q[c] * static_cast<float>(code - kColumnZero);
+      tables[code] = static_cast<uint8_t>(kTableZero +
+                                          Rounded(value, inverse, kTableZero));
+    }
+  }
+  return step;
+}
+
+void StoreCodes(const uint8_t* codes, int count, float scale, int entry,
+                std::byte* group) {
+  DCHECK(count % 2 == 0 && count <= kMaxCodes);
+  DCHECK(entry >= 0 && entry < kCodeGroup);
+  const int byte = ByteOf(entry);
+  for (int i = 0; i < count / 2; ++i) {
+    group[i * kCodeGroup + byte] =
+        static_cast<std::byte>(codes[2 * i] | codes[2 * i + 1] << 4);
+  }
+  // A NaN would be worth more or less than all, as the comparison goes.
+  const uint16_t half =
+      F16FromF32(scale <= kLargestHalf ? scale : kLargestHalf);
+  std::memcpy(group + ScaleAt(count, byte), &half, sizeof(half));
+}
+
+void CopyCodes(int count, int from, int to, std::byte* group) {
+  const int at = ByteOf(from), dest = ByteOf(to);
+  for (int i = 0; i < count / 2; ++i) {
+    group[i * kCodeGroup + dest] = group[i * kCodeGroup + at];
+  }
+  std::memcpy(group + ScaleAt(count, dest), group + ScaleAt(count, at),
+              sizeof(uint16_t));
+}
+
+void CodeScores(const CodeScoresArgs& args, float* best) {
+  HWY_DYNAMIC_DISPATCH(CodeScoresT)(args, best);
 }
 
 }  // namespace pyramidkv
