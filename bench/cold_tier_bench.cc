@@ -6,6 +6,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <chrono>
 #include <memory>
 #include <random>
 #include <utility>
@@ -126,6 +127,36 @@ BENCHMARK_CAPTURE(Step, f16, Codec::kF16)
     ->Iterations(20)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
+// A prompt in pieces, as a prefill brings it; "settle" is the wait at the end.
+void Append(benchmark::State& state) {
+  constexpr int kHeads = 30, kPiece = 512, kPieces = 32;
+  const std::vector<float> rows = Normal(size_t{kPiece} * kHeadDim, 1);
+  const std::vector<int32_t> positions(kPiece);
+  double settle = 0;
+  for (auto _ : state) {
+    const auto tier = Filled(0.1, 1, {kHeads, 0});
+    for (int piece = 0; piece < kPieces; ++piece) {
+      for (int h = 0; h < kHeads; ++h) {
+        if (!tier->Append(h, 0, kPiece, rows.data(), rows.data(), kHeadDim,
+                          positions.data())
+                 .ok()) {
+          return state.SkipWithError("an Append failed");
+        }
+      }
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    if (!tier->Settle().ok()) return state.SkipWithError("no Settle");
+    settle +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count();
+  }
+  state.counters["settle"] =
+      benchmark::Counter(settle, benchmark::Counter::kAvgIterations);
+  state.SetBytesProcessed(state.iterations() * kHeads * kPiece * kPieces *
+                          kHeadDim * 4);
+}
+BENCHMARK(Append)->Iterations(3)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // A head as a whole, past its resident blocks.
 void Decode(benchmark::State& state) {

@@ -163,6 +163,13 @@ Status BlockFile::Write(int64_t offset, const std::byte* data, size_t bytes) {
     offset += done;
     bytes -= done;
     written_ += done;
+    dirty_ += done;
+  }
+  if (dirty_ >= kGrowBytes) {
+    // Begins to write what is new and forgets what is written, so that Settle
+    // need not wait for all of it.
+    posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+    dirty_ = 0;
   }
   return {};
 }

@@ -91,6 +91,7 @@ class BlockFile {
   int64_t used_ = 0;
   int64_t allocated_ = 0;
   int64_t written_ = 0;
+  int64_t dirty_ = 0;  // written since the disk was last asked to begin
   bool unsettled_ = false;
 };
 

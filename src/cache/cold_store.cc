@@ -1,5 +1,6 @@
 #include "cache/cold_store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -63,7 +64,7 @@ class ColdStore : public ColdTier {
   }
 
   int64_t bytes() const override {
-    int64_t sum = shared_.pages.mapped_bytes() + shared_.scratch.bytes();
+    int64_t sum = BlockBytesHeld() + shared_.scratch.bytes();
     for (const auto& head : heads_) sum += head->bytes();
     return sum + index_bytes();
   }
@@ -93,6 +94,14 @@ class ColdStore : public ColdTier {
   }
 
  private:
+  // Of blocks that left, whole OS pages are given back though their arena stays
+  // mapped; one arena may be new and partly used.
+  int64_t BlockBytesHeld() const {
+    const int64_t mapped = shared_.pages.mapped_bytes();
+    if (shared_.block_bytes % 4096 != 0) return mapped;
+    return std::min(mapped, shared_.pages.live_bytes() + int64_t{kArenaBytes});
+  }
+
   void MakeHeads() {
     for (int l = 0; l < shared_.options.layers; ++l) {
       for (int h = 0; h < shared_.options.kv_heads; ++h) {

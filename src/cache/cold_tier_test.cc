@@ -1,5 +1,7 @@
 #include "cache/cold_tier.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -222,6 +224,46 @@ TEST(ColdTier, MayNotGrowPastWhatTheSystemAllows) {
   }));
 }
 
+// A disk of 1 MiB that really runs full. 2: such a disk cannot be had here.
+int FillSmallDisk(const std::string& directory) {
+  if (unshare(CLONE_NEWNS) != 0 ||
+      mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("none", directory.c_str(), "tmpfs", 0, "size=1m") != 0) {
+    return 2;
+  }
+  ColdTierOptions options = Options(0.1);
+  options.directory = directory;
+  const auto tier = MakeExactTier(options);
+  std::mt19937 random(5);
+  std::vector<ColdRow> rows;
+  Status status;
+  while (status.ok() && rows.size() < 100000) {
+    status =
+        AppendRandom(tier.get(), options.format, 0, 0, 100, &random, &rows);
+  }
+  std::vector<float> v(rows.size() * 64);
+  const bool named = status.message().find(directory) != std::string::npos;
+  return status.code() == StatusCode::kRuntime && named && rows.size() > 3800 &&
+                 tier->Decode(0, 0, nullptr, v.data()).ok() &&
+                 std::equal(rows.back().v.begin(), rows.back().v.end(),
+                            v.end() - 64)
+             ? 0
+             : 1;
+}
+
+TEST(ColdTier, SurvivesADiskThatRunsFull) {
+  char name[] = "/tmp/cold_tier_test_XXXXXX";
+  ASSERT_NE(mkdtemp(name), nullptr);
+  const pid_t child = fork();
+  if (child == 0) _exit(FillSmallDisk(name));
+  int status = 0;
+  waitpid(child, &status, 0);
+  std::filesystem::remove(name);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 2) GTEST_SKIP() << "may not mount a disk";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 // Selects, fetches and appends until it is killed.
 [[noreturn]] void RunUntilKilled(const std::string& directory) {
   ColdTierOptions options = Options(0.1);
@@ -298,6 +340,37 @@ TEST(ColdTier, BytesAreWhatTheProcessHolds) {
   EXPECT_GT(tier->stats().read_blocks, 0);
   EXPECT_NEAR(static_cast<double>(ResidentBytes() - before),
               static_cast<double>(tier->bytes()), 4.0 * kMiB);
+}
+
+// One step selects all, the next one nearly nothing.
+TEST(ColdTier, GivesBackWhatOneStepNeeded) {
+  if (!kResidentMemoryIsOurs) GTEST_SKIP() << "sanitizers keep shadows";
+  ColdTierOptions options = Options(0.05);
+  options.alpha = 0;
+  const auto tier = MakeExactTier(options);
+  std::mt19937 random(10);
+  std::vector<ColdRow> rows;
+  ASSERT_TRUE(
+      AppendRandom(tier.get(), options.format, 0, 0, 160000, &random, &rows)
+          .ok());
+  rows = {};
+  ASSERT_TRUE(tier->Settle().ok());
+  const int64_t least = tier->bytes();
+  const int64_t resident = ResidentBytes();
+  std::vector<float> q(64);
+  ColdView view;
+  tier->Select(0, 0, q.data(), 1, 1);
+  ASSERT_TRUE(tier->Fetch(0, 0, &view).ok());
+  EXPECT_EQ(view.length, 160000);
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  EXPECT_GT(tier->bytes() - least, 34 * kMiB);
+  EXPECT_GT(ResidentBytes() - resident, 34 * kMiB);
+  q[0] = 1;
+  tier->Select(0, 0, q.data(), 1, 1);
+  ASSERT_TRUE(tier->Fetch(0, 0, &view).ok());
+  EXPECT_LE(view.length, 160);
+  EXPECT_LT(tier->bytes() - least, 3 * kMiB);
+  EXPECT_LT(ResidentBytes() - resident, 3 * kMiB);
 }
 
 TEST(ColdTierThreaded, HeadsAreSelectedAndFetchedInParallel) {
