@@ -502,20 +502,27 @@ class Measure {
   std::vector<Chosen> exact_;                   // [heads * rows]
 };
 
-SkewTable MakeSkew(Reader* reader, const TextGenerator& generator) {
+// For contexts of `span` tokens.
+SkewTable MakeSkew(Reader* reader, const TextGenerator& generator, int span) {
   const HyperParams& p = reader->params();
   EvalOptions options;
   options.task = EvalTask::kKl;
   auto tokens = reader->Tokenize(
       MakeText(generator, kSampleTokens + kSampleQueries, options, 1000));
   const auto middle = tokens.begin() + kSampleTokens;
-  const Capture sample =
+  Capture sample =
       reader->Read({tokens.begin(), middle}, {middle, middle + kSampleQueries});
   SkewTable table{p.layers, p.kv_heads, p.head_dim, {}};
   const size_t square = size_t(p.head_dim) * p.head_dim;
   table.skew.resize(sample.k.size() * square);
   const auto start = std::chrono::steady_clock::now();
   for (size_t i = 0; i < sample.k.size(); ++i) {
+    const Rotation rope =
+        p.rope_of(static_cast<int>(i) / p.kv_heads).rotation();
+    SpreadPositions(rope, sample.rows, p.group(), p.head_dim, kSampleTokens,
+                    span, sample.q[i].data());
+    SpreadPositions(rope, sample.keys, 1, p.head_dim, 0, span,
+                    sample.k[i].data());
     ComputeSkew(sample.q[i].data(), sample.rows * p.group(), sample.k[i].data(),
                 sample.keys, p.head_dim, table.skew.data() + i * square);
   }
@@ -563,7 +570,7 @@ int Main(int argc, char** argv) {
   const int tokens = argc > 2 ? std::atoi(argv[2]) : 4096;
   const int rows = argc > 3 ? std::atoi(argv[3]) : 32;
   const TextGenerator generator = reader.Generator();
-  const SkewTable skew = MakeSkew(&reader, generator);
+  const SkewTable skew = MakeSkew(&reader, generator, tokens + rows);
 
   EvalOptions options;
   options.tokens = tokens;
