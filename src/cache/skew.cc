@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
 
 namespace pyramidkv {
@@ -129,6 +130,17 @@ void ComputeSkew(const float* q, int queries, const float* k, int keys,
     const double* row = v.data() + order[i] * n;
     std::transform(row, row + n, skew + i * n,
                    [](double x) { return static_cast<float>(x); });
+  }
+}
+
+void SpreadPositions(const Rotation& rope, int rows, int heads, int head_dim,
+                     int first, int span, float* x) {
+  std::vector<float> table(2 * rope.pairs());
+  for (int r = 0; r < rows; ++r, x += size_t(heads) * head_dim) {
+    const auto to = static_cast<int>(int64_t{r} * span / rows);
+    RopeTable(rope.inv_freq.data(), rope.pairs(), to - first - r, 1.0f,
+              table.data());
+    ApplyRope(table.data(), rope.pairs(), rope.neox, heads, head_dim, x);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/rope.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -23,6 +24,15 @@ namespace pyramidkv {
 // input gives the same bits.
 void ComputeSkew(const float* q, int queries, const float* k, int keys,
                  int head_dim, float* skew);
+
+// Turns rows [rows, heads, head_dim], which were rotated for the positions
+// from `first` on, to positions spread over [0, span). What RoPE turns slowly
+// has one direction in a sample and others in a longer context: a matrix from
+// positions that do not reach so far is worse there than none (the sign index
+// finds more). So spread queries and keys of a sample over the context before
+// ComputeSkew.
+void SpreadPositions(const Rotation& rope, int rows, int heads, int head_dim,
+                     int first, int span, float* x);
 
 struct SkewTable {
   int layers = 0;

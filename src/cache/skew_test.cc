@@ -84,6 +84,34 @@ TEST(ComputeSkew, BadRowsDoNotCount) {
   EXPECT_NEAR(Dot(skew.data(), skew.data(), n), 1, 1e-6);
 }
 
+// One key at every position: all of them end where the spread puts them.
+TEST(SpreadPositions, TurnsRowsToTheirNewPlace) {
+  const std::vector<float> frequencies = {1.0f, 0.3f, 0.01f};
+  const int dim = 8, rows = 50, first = 100, span = 4000, heads = 2;
+  const auto plain = Random(heads * dim, 9);
+  for (bool neox : {false, true}) {
+    const Rotation rope = {frequencies, neox, 1.0f};
+    const auto at = [&](int position) {
+      std::vector<float> x = plain, table(2 * rope.pairs());
+      RopeTable(frequencies.data(), rope.pairs(), position, 1.0f, table.data());
+      ApplyRope(table.data(), rope.pairs(), neox, heads, dim, x.data());
+      return x;
+    };
+    std::vector<float> x;
+    for (int r = 0; r < rows; ++r) {
+      const auto row = at(first + r);
+      x.insert(x.end(), row.begin(), row.end());
+    }
+    SpreadPositions(rope, rows, heads, dim, first, span, x.data());
+    for (int r = 0; r < rows; ++r) {
+      const auto want = at(r * span / rows);
+      for (int c = 0; c < heads * dim; ++c) {
+        EXPECT_NEAR(x[r * heads * dim + c], want[c], 1e-3);
+      }
+    }
+  }
+}
+
 class SkewFile : public testing::Test {
  protected:
   SkewFile()
