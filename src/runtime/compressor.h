@@ -71,6 +71,12 @@ class Compressor {
     return spec_.keeps_all() ? ScorerNeeds() : NeedsOf(spec_);
   }
 
+  // Value norms and merging do.
+  bool reads_values() const {
+    return spec_.vnorm != ValueNorm::kOff ||
+           spec_.remainder == Remainder::kCluster;
+  }
+
   // Resolves the budgets for a context of `tokens`, of which a streamed prompt
   // ends at `prompt_end` (otherwise the same). Errors: see ResolveBudgets;
   // kUsage for `memory` with an unbounded reserve.

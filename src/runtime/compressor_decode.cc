@@ -93,7 +93,7 @@ Status Compressor::EvictDecoded(int layer, KvCache* cache, ThreadPool* pool) {
   const bool keys = merges || (spec_.scorer != Scorer::kNone &&
                                spec_.scorer != Scorer::kColumnSums &&
                                spec_.select != SelectKind::kRecent);
-  const bool values = merges || spec_.vnorm != ValueNorm::kOff;
+  const bool values = reads_values();
   std::vector<int> n(kv_heads_);
   std::vector<AlignedBuffer<float>> k(kv_heads_), v(kv_heads_);
   std::vector<const float*> k_of(kv_heads_), v_of(kv_heads_);

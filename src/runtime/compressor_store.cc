@@ -6,6 +6,7 @@
 
 #include "policy/head_split.h"
 #include "policy/select.h"
+#include "runtime/append_fresh.h"
 #include "runtime/compressor.h"
 #include "runtime/merge_entries.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 // Splits ascending indices into those of the cache and those of fresh rows.
 Status Store(const LayerEntries& e, int head, std::span<const int> kept,
-             KvCache* cache, int head_dim) {
+             KvCache* cache) {
   const int past = e.past[head];
   const auto middle = std::lower_bound(kept.begin(), kept.end(), past);
   const size_t from_cache = middle - kept.begin();
@@ -23,10 +24,7 @@ Status Store(const LayerEntries& e, int head, std::span<const int> kept,
   if (e.fresh == 0) return {};
   std::vector<int> rows(middle, kept.end());
   for (int& r : rows) r -= past;
-  return cache->AppendKept(e.layer, head, e.fresh_position, rows,
-                           e.k[head] + size_t(past) * head_dim,
-                           e.v[head] + size_t(past) * head_dim, head_dim,
-                           e.fresh);
+  return AppendFresh(e, head, rows, cache);
 }
 
 std::vector<float> Gather(const std::vector<float>& values,
@@ -76,10 +74,7 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
   first = std::max(first - (e.fresh_position + first) % kPageEntries, 0);
   // Nothing before it is seen any more: no gap that would shift the slots.
   if (first > 0) cache->DropBefore(e.layer, head, e.fresh_position + first);
-  const size_t offset = size_t(past + first) * head_dim_;
-  PKV_RETURN_IF_ERROR(cache->Append(e.layer, head, e.fresh_position + first,
-                                    e.fresh - first, e.k[head] + offset,
-                                    e.v[head] + offset, head_dim_));
+  PKV_RETURN_IF_ERROR(AppendAllFresh(e, head, first, cache));
   if (windows_[e.layer] > 0) {
     cache->DropBefore(e.layer, head, tokens_ - windows_[e.layer] + 1);
   }
@@ -188,7 +183,7 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
     if (!scores.gathered.empty()) request.gathered = scores.gathered[h];
     merged = MergeUnkept(request, e, h, cache->View(e.layer, h), kept);
   }
-  PKV_RETURN_IF_ERROR(Store(e, h, kept, cache, head_dim_));
+  PKV_RETURN_IF_ERROR(Store(e, h, kept, cache));
   if (!scores.gathered.empty()) {
     cache->SetScores(e.layer, h, Gather(scores.gathered[h], kept));
   }
@@ -209,7 +204,7 @@ Status Compressor::KeepGlobal(const LayerEntries& e, LayerScores* scores,
       if (of->empty()) continue;
       (*of)[h].erase((*of)[h].begin(), (*of)[h].begin() + from);
     }
-    status[h] = Store(e, h, all, cache, head_dim_);
+    status[h] = Store(e, h, all, cache);
     if (status[h].ok() && !scores->gathered.empty()) {
       cache->SetScores(e.layer, h, scores->gathered[h]);
     }

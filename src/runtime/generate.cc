@@ -1,6 +1,7 @@
 // Session::Generate: sampling, forced tokens, stop strings, log-probabilities.
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -117,14 +118,16 @@ class SessionImpl::Answer {
 Status SessionImpl::AddForced(std::span<const int> forced, Answer* answer,
                               Sampler* sampler) {
   const size_t vocabulary = logits_.size();
-  std::vector<float> rows;
+  std::vector<float> rows, before;
+  std::array<SessionImpl*, kMaxRows> sessions;
+  sessions.fill(this);
   while (!forced.empty() && !answer->Cancelled()) {
     const auto part = forced.subspan(0, std::min(RowsAtOnce(), forced.size()));
     forced = forced.subspan(part.size());
-    std::vector<float> before = logits_;
+    before = logits_;
     if (!answer->ShowLogits(before)) return SinkFailed();
-    const std::vector<SessionImpl*> sessions(part.size(), this);
-    PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &rows));
+    PKV_RETURN_IF_ERROR(
+        DecodeRows(parts_, {sessions.data(), part.size()}, part, &rows));
     for (size_t r = 0; r < part.size(); ++r) {
       answer->Add(part[r], before);
       sampler->Accept(part[r]);

@@ -3,6 +3,7 @@
 #ifndef PYRAMIDKV_RUNTIME_LAYER_ENTRIES_H_
 #define PYRAMIDKV_RUNTIME_LAYER_ENTRIES_H_
 
+#include <cstdint>
 #include <span>
 
 #include "policy/layer_scores.h"
@@ -18,7 +19,10 @@ struct LayerEntries {
   int fresh_position = 0;           // of the first of them
   const int* past = nullptr;        // [kv_heads] entries from the cache
   const float* const* k = nullptr;  // [kv_heads] -> [past + fresh, head_dim]
-  const float* const* v = nullptr;
+  const float* const* v = nullptr;  // the same, or null: see fresh_v16
+  // [kv_heads] -> [fresh, head_dim] f16, where the cache stores just that and
+  // nobody reads values. Null, also for a head: v has them.
+  const uint16_t* const* fresh_v16 = nullptr;
   // Queries; see LayerView.
   const float* window_q = nullptr;
   int window_rows = 0;

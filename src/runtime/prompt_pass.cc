@@ -58,13 +58,14 @@ void AddBias(const std::vector<float>& bias, int rows, float* to) {
 PromptPass::PromptPass(const ForwardContext& context,
                        std::span<const int> tokens,
                        std::span<Sequence* const> targets,
-                       std::span<const int> repeat)
+                       std::span<const int> repeat, PromptWorkspace* work)
     : context_(context),
       params_(context.model->params()),
       targets_(targets.begin(), targets.end()),
       position_(targets[0]->position),
       rows_(static_cast<int>(tokens.size())),
-      tile_rows_(TileRows(context, rows_)) {
+      tile_rows_(TileRows(context, rows_)),
+      work_(*work) {
   sparse_ = position_ == 0 &&
             targets_[0]->compressor.spec().prefill == PrefillKind::kSparse;
   if (sparse_) tile_rows_ = kPromptTile;  // blocks are chosen for a tile
@@ -104,6 +105,8 @@ void PromptPass::AddRepetitions(std::span<const int> repeat) {
     std::vector<int> tokens(repeat.begin(), repeat.end());
     const int lead = std::max(0, from - kRepeatLead);
     tokens.insert(tokens.end(), prompt.begin() + lead, prompt.begin() + to);
+    longest_repetition_ =
+        std::max(longest_repetition_, static_cast<int>(tokens.size()));
     AddSegment(std::move(tokens), from, to);
   }
 }
@@ -127,7 +130,7 @@ PromptRows PromptPass::rows_of(int tile) const {
 }
 
 const float* PromptPass::last_hidden() const {
-  return hidden_.data() + size_t(rows_ - 1) * params_.embedding;
+  return work_.hidden.data() + size_t(rows_ - 1) * params_.embedding;
 }
 
 Status PromptPass::Begin(int prompt_end) {
@@ -136,38 +139,59 @@ Status PromptPass::Begin(int prompt_end) {
     PKV_RETURN_IF_ERROR(s->compressor.Begin(position_ + rows_, prompt_end));
   }
   rope_shift_ = targets_[0]->rope_shift;
-  const HyperParams& p = params_;
-  const size_t q_width = this->q_width();
-  hidden_.Resize(size_t(tiles_) * tile_rows_ * p.embedding);
-  rotations_.Resize(p, tiles_ * tile_rows_);
-  q_.Resize(size_t(keep_queries_ ? tiles_ : wave_tiles_) * tile_rows_ *
-            q_width);
-  if (keep_lse_) lse_.Resize(size_t(tiles_) * tile_rows_ * p.heads);
-  window_q_.Resize(window_rows_ * q_width);
-  past_.resize(p.kv_heads);
-  k_.resize(p.kv_heads);
-  v_.resize(p.kv_heads);
-  bias_.resize(p.kv_heads);
-  k16_.resize(p.kv_heads);
-  v16_.resize(p.kv_heads);
-  scratch_.resize(context_.pool->threads());
-  for (Scratch& s : scratch_) {
-    // Rows of padding go through oneDNN and are thrown away.
-    s.normed.Resize(size_t(kPromptTile) * p.embedding);
-    s.kv.Resize(size_t(kPromptTile) * p.kv_heads * p.head_dim * 2);
-    s.attention.Resize(kPromptTile * q_width);
-    s.gate.Resize(size_t(kPromptTile) * p.feed_forward);
-    s.up.Resize(size_t(kPromptTile) * p.feed_forward);
-    s.product.Resize(size_t(kPromptTile) * p.embedding);
-    s.prefill.Resize(p.group(), p.head_dim);
-  }
+  prompt_end_ = std::max(prompt_end, position_ + rows_);
+  ResizeBuffers();
   if (sparse_) {
-    blocks_.Resize(p.kv_heads, p.head_dim, rows_, context_.pool->threads());
+    blocks_.Resize(params_.kv_heads, params_.head_dim, rows_,
+                   context_.pool->threads());
   }
   context_.pool->ParallelFor(tiles_, [&](int tile, int) { EmbedTile(tile); });
   // A long prompt touches most of the embedding.
   context_.model->DropFilePages();
   return {};
+}
+
+// What of K and V somebody reads in f32.
+LayerKeys::Options PromptPass::KeyOptions() const {
+  LayerKeys::Options options;
+  options.bf16 = context_.bf16_attention;
+  options.kv_heads = params_.kv_heads;
+  options.head_dim = params_.head_dim;
+  options.past_keys = false;
+  options.f32_values = !context_.bf16_attention;
+  for (const Sequence* s : targets_) {
+    const Compressor& compressor = s->compressor;
+    const bool scores = compressor.needs().window_rows > 0;
+    options.past_keys = options.past_keys || scores;
+    options.f32_values = options.f32_values ||
+                         s->cache.shape().format.v != Codec::kF16 ||
+                         (scores && compressor.reads_values());
+  }
+  return options;
+}
+
+void PromptPass::ResizeBuffers() {
+  const HyperParams& p = params_;
+  const size_t rows = size_t(tiles_) * tile_rows_, q_width = this->q_width();
+  work_.hidden.Resize(rows * p.embedding);
+  work_.rotations.Resize(p, static_cast<int>(rows));
+  work_.q.Resize((keep_queries_ ? rows : size_t(wave_tiles_) * tile_rows_) *
+                 q_width);
+  if (keep_lse_) work_.lse.Resize(rows * p.heads);
+  work_.window_q.Resize(window_rows_ * q_width);
+  work_.keys.Configure(KeyOptions());
+  bias_.resize(p.kv_heads);
+  work_.workers.resize(context_.pool->threads());
+  for (PromptWorkspace::Worker& w : work_.workers) {
+    // Rows of padding go through oneDNN and are thrown away.
+    w.normed.Resize(size_t(kPromptTile) * p.embedding);
+    w.kv.Resize(size_t(kPromptTile) * p.kv_heads * p.head_dim * 2);
+    w.attention.Resize(kPromptTile * q_width);
+    w.gate.Resize(size_t(kPromptTile) * p.feed_forward);
+    w.up.Resize(size_t(kPromptTile) * p.feed_forward);
+    w.product.Resize(size_t(kPromptTile) * p.embedding);
+    w.prefill.Resize(p.group(), p.head_dim);
+  }
 }
 
 void PromptPass::EmbedTile(int tile) {
@@ -176,7 +200,7 @@ void PromptPass::EmbedTile(int tile) {
   for (int r = 0; r < rows_in(tile); ++r) {
     const int row = first_row(tile) + r;
     EmbedToken(*context_.model, s.tokens[row], hidden(first + r));
-    rotations_.Set(first + r, s.position + row - rope_shift_);
+    work_.rotations.Set(first + r, s.position + row - rope_shift_);
   }
 }
 
@@ -193,13 +217,16 @@ Result<bool> PromptPass::Step() {
   }
   context_.pool->ParallelFor(
       count, [&](int i, int worker) { ProjectTile(first + i, worker); });
+  const int last = first + count - 1;
+  work_.keys.Close(segment_of(last).entry + first_row(last) + rows_in(last));
   if (IsSparse()) {
-    blocks_.AddKeys(k_, std::min(rows_, (first + count) * tile_rows_),
+    blocks_.AddKeys(work_.keys.k(),
+                    std::min(rows_, (first + count) * tile_rows_),
                     context_.pool);
   }
   context_.pool->ParallelFor(count, [&](int i, int worker) {
     // The last tile attends to the most: begin with it.
-    const int tile = first + count - 1 - i;
+    const int tile = last - i;
     if (!NeedsAttention(tile)) return;
     AttendTile(tile, worker);
     if (NeedsOutput(tile)) FeedForwardTile(tile, worker);
@@ -231,37 +258,17 @@ bool PromptPass::NeedsAttention(int tile) const {
 void PromptPass::BeginLayer() {
   blocks_.BeginLayer();
   const KvCache& cache = targets_[0]->cache;
-  const int head_dim = params_.head_dim;
-  int longest = 0;  // repetition
-  for (size_t s = 1; s < segments_.size(); ++s) {
-    longest = std::max(longest, segments_[s].rows);
-  }
-  context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
-    past_[h] = cache.length(layer_, h);
-    const size_t entries = past_[h] + rows_ + longest;
+  const int fresh = rows_ + longest_repetition_;
+  // A streamed prompt never leaves more in the cache than it has tokens.
+  const int64_t most = int64_t{prompt_end_} + longest_repetition_;
+  work_.keys.Begin(cache, layer_, fresh, most, context_.pool);
+  for (int h = 0; h < params_.kv_heads; ++h) {
     const HeadView view = cache.View(layer_, h);
     bias_[h].clear();
-    if (view.bias != nullptr) {
-      bias_[h].assign(view.bias, view.bias + view.length);
-      bias_[h].resize(entries, 0.0f);
-    }
-    k_[h].Resize(entries * head_dim);
-    v_[h].Resize(entries * head_dim);
-    cache.Decode(layer_, h, k_[h].data(), v_[h].data());
-    if (!context_.bf16_attention) return;
-    k16_[h].Resize(entries * head_dim);
-    v16_[h].Resize((entries + 1) / 2 * 2 * head_dim);
-    // Values lie in pairs of entries: the half that nobody has written yet
-    // is multiplied by zero, so it must be a number.
-    std::fill(v16_[h].span().begin(), v16_[h].span().end(), uint16_t{0});
-    ToBf16(k_[h].data(), size_t(past_[h]) * head_dim, k16_[h].data());
-    AlignedBuffer<uint16_t> row(head_dim);
-    for (int i = 0; i < past_[h]; ++i) {
-      ToBf16(v_[h].data() + size_t(i) * head_dim, head_dim, row.data());
-      uint16_t* pair = v16_[h].data() + size_t(i / 2) * 2 * head_dim + i % 2;
-      for (int x = 0; x < head_dim; ++x) pair[2 * x] = row[x];
-    }
-  });
+    if (view.bias == nullptr) continue;
+    bias_[h].assign(view.bias, view.bias + view.length);
+    bias_[h].resize(size_t(view.length) + fresh, 0.0f);
+  }
 }
 
 void PromptPass::PackLayer() {
@@ -291,7 +298,7 @@ void PromptPass::PackLayer() {
 // The rows of a tile, normed, become the worker's input of matrix products.
 void PromptPass::NormTile(int tile, const std::vector<float>& weight,
                           int worker) {
-  float* const normed = scratch_[worker].normed.data();
+  float* const normed = work_.workers[worker].normed.data();
   const size_t width = params_.embedding;
   for (int r = 0; r < rows_in(tile); ++r) {
     RmsNorm(hidden(tile * tile_rows_ + r), weight.data(), width,
@@ -304,7 +311,7 @@ void PromptPass::NormTile(int tile, const std::vector<float>& weight,
 void PromptPass::ProjectTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
   const HyperParams& p = params_;
-  Scratch& s = scratch_[worker];
+  PromptWorkspace::Worker& s = work_.workers[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
   NormTile(tile, w.attn_norm, worker);
@@ -324,31 +331,14 @@ void PromptPass::ProjectTile(int tile, int worker) {
     const int row = first_row(tile) + r;
     NormRows(w.q_norm, p.heads, p.rms_epsilon, q + r * q_width);
     NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k + r * kv_width);
-    rotations_.Apply(layer_, first + r, p.heads, q + r * q_width);
-    rotations_.Apply(layer_, first + r, p.kv_heads, k + r * kv_width);
-    StoreKv(segment_of(tile).entry + row, k + r * kv_width, v + r * kv_width);
+    work_.rotations.Apply(layer_, first + r, p.heads, q + r * q_width);
+    work_.rotations.Apply(layer_, first + r, p.kv_heads, k + r * kv_width);
+    work_.keys.Add(segment_of(tile).entry + row, k + r * kv_width,
+                   v + r * kv_width);
     const int window = row - (rows_ - window_rows_);
     if (window >= 0 && tile_segment_[tile] == 0) {
       std::copy(q + r * q_width, q + (r + 1) * q_width,
-                window_q_.data() + window * q_width);
-    }
-  }
-}
-
-// entry: counted from the first fresh one.
-void PromptPass::StoreKv(int entry, const float* k, const float* v) {
-  const int head_dim = params_.head_dim;
-  for (int h = 0; h < params_.kv_heads; ++h, k += head_dim, v += head_dim) {
-    const size_t at = past_[h] + entry;
-    std::copy(k, k + head_dim, k_[h].data() + at * head_dim);
-    std::copy(v, v + head_dim, v_[h].data() + at * head_dim);
-    if (!context_.bf16_attention) continue;
-    ToBf16(k, head_dim, k16_[h].data() + at * head_dim);
-    uint16_t* pair = v16_[h].data() + at / 2 * 2 * head_dim + at % 2;
-    uint16_t rounded[8];
-    for (int x = 0; x < head_dim; x += 8) {
-      ToBf16(v + x, 8, rounded);
-      for (int i = 0; i < 8; ++i) pair[2 * (x + i)] = rounded[i];
+                work_.window_q.data() + window * q_width);
     }
   }
 }
@@ -356,7 +346,7 @@ void PromptPass::StoreKv(int entry, const float* k, const float* v) {
 // Attention of a tile's rows, all heads, into the scratch.
 void PromptPass::AttendRows(int tile, int worker) {
   static_assert(kPromptTile <= kMaxQueryRows);
-  Scratch* s = &scratch_[worker];
+  PromptWorkspace::Worker* s = &work_.workers[worker];
   const int rows = rows_in(tile);
   const HyperParams& p = params_;
   const Segment& segment = segment_of(tile);
@@ -367,12 +357,15 @@ void PromptPass::AttendRows(int tile, int worker) {
   t.head_dim = p.head_dim;
   t.scale = p.attention_scale;
   t.q_stride = t.out_stride = q_width;
+  const LayerKeys& keys = work_.keys;
   for (int h = 0; h < p.kv_heads; ++h) {
+    const int past = keys.past(h);
     const size_t offset = size_t(h) * p.group() * p.head_dim;
     t.q = query(tile) + offset;
     t.out = s->attention.data() + offset;
     if (keep_lse_) {
-      t.lse = lse_.data() + size_t(tile) * tile_rows_ * p.heads + h * p.group();
+      t.lse = work_.lse.data() + size_t(tile) * tile_rows_ * p.heads +
+              h * p.group();
       t.lse_stride = p.heads;
     }
     if (!bias_[h].empty()) t.bias = bias_[h].data();
@@ -384,23 +377,22 @@ void PromptPass::AttendRows(int tile, int worker) {
       const int visible =
           targets_[0]->FirstVisible(layer_, segment.position + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
-      while (begin < past_[h] && view.position(begin) < visible) ++begin;
-      t.begin[i] =
-          visible <= position_ ? begin : past_[h] + visible - position_;
-      t.end[i] = past_[h] + segment.entry + row + 1;
+      while (begin < past && view.position(begin) < visible) ++begin;
+      t.begin[i] = visible <= position_ ? begin : past + visible - position_;
+      t.end[i] = past + segment.entry + row + 1;
     }
     if (IsSparse()) blocks_.Choose(h, worker, &t);
     if (context_.bf16_attention) {
-      AttendPrefillBf16(t, k16_[h].data(), v16_[h].data(), &s->prefill);
+      AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
     } else {
-      AttendPrefill(t, k_[h].data(), v_[h].data(), &s->prefill);
+      AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
     }
   }
 }
 
 void PromptPass::AttendTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
-  Scratch& s = scratch_[worker];
+  PromptWorkspace::Worker& s = work_.workers[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
   AttendRows(tile, worker);
@@ -417,7 +409,7 @@ void PromptPass::AttendTile(int tile, int worker) {
 void PromptPass::FeedForwardTile(int tile, int worker) {
   const LayerWeights& w = context_.model->layers()[layer_];
   const HyperParams& p = params_;
-  Scratch& s = scratch_[worker];
+  PromptWorkspace::Worker& s = work_.workers[worker];
   const int first = tile * tile_rows_;
   const int rows = rows_in(tile);
   NormTile(tile, w.ffn_norm, worker);
@@ -436,28 +428,33 @@ void PromptPass::FeedForwardTile(int tile, int worker) {
 }
 
 Status PromptPass::EndLayer() {
-  std::vector<const float*> k(params_.kv_heads), v(params_.kv_heads);
+  const LayerKeys& keys = work_.keys;
+  std::vector<const float*> k, v;
+  std::vector<const uint16_t*> fresh_v16;
   for (int h = 0; h < params_.kv_heads; ++h) {
-    k[h] = k_[h].data();
-    v[h] = v_[h].data();
+    k.push_back(keys.k(h));
+    v.push_back(keys.v(h));
+    fresh_v16.push_back(keys.fresh_v16(h));
   }
   LayerEntries entries;
   entries.layer = layer_;
   entries.fresh = rows_;
   entries.fresh_position = position_;
-  entries.past = past_.data();
+  entries.past = keys.past();
   entries.k = k.data();
   entries.v = v.data();
-  entries.window_q = window_q_.data();
+  entries.fresh_v16 = fresh_v16.data();
+  entries.window_q = work_.window_q.data();
   entries.window_rows = window_rows_;
-  entries.q = keep_queries_ ? q_.data() : nullptr;
-  entries.lse = keep_lse_ ? lse_.data() : nullptr;
+  entries.q = keep_queries_ ? work_.q.data() : nullptr;
+  entries.lse = keep_lse_ ? work_.lse.data() : nullptr;
   std::vector<ObserverRows> repetition;
   for (size_t s = 1; s < segments_.size(); ++s) {
     const size_t row = size_t(segments_[s].first_tile) * tile_rows_;
-    repetition.push_back({q_.data() + row * q_width(),
-                          lse_.data() + row * params_.heads, segments_[s].rows,
-                          segments_[s].from, segments_[s].to});
+    repetition.push_back({work_.q.data() + row * q_width(),
+                          work_.lse.data() + row * params_.heads,
+                          segments_[s].rows, segments_[s].from,
+                          segments_[s].to});
   }
   entries.repetition = repetition;
   entries.bf16 = context_.bf16_attention;

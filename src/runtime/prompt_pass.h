@@ -26,19 +26,39 @@
 #include "kernels/attention_prefill.h"
 #include "pyramidkv/status.h"
 #include "runtime/forward_context.h"
+#include "runtime/layer_keys.h"
 #include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
 #include "runtime/sparse_prefill.h"
 
 namespace pyramidkv {
 
+// Memory of a pass, which the passes of a prompt's chunks take one after the
+// other: what is touched for the first time costs as much as 1 % of a prompt.
+struct PromptWorkspace {
+  struct Worker {
+    AlignedBuffer<float> normed, kv, attention, gate, up, product;
+    PrefillScratch prefill;
+  };
+  AlignedBuffer<float> hidden;  // [tiles * tile rows, embedding]
+  RowRotations rotations;       // of the rows of all tiles
+  // Queries of one wave, or of all tiles where a scorer looks at them.
+  AlignedBuffer<float> q;         // [rows, heads * head_dim]
+  AlignedBuffer<float> lse;       // [tiles * tile rows, heads]
+  AlignedBuffer<float> window_q;  // [window rows, heads * head_dim]
+  LayerKeys keys;
+  std::vector<Worker> workers;  // [threads]
+};
+
 class PromptPass {
  public:
   // One target, or several that have read nothing yet: then one prefill fills
   // all their caches. repeat: what asks for a repetition of the context.
-  // REQUIRES: tokens not empty, ids inside the vocabulary.
+  // `work` must outlive this. REQUIRES: tokens not empty, ids inside the
+  // vocabulary.
   PromptPass(const ForwardContext& context, std::span<const int> tokens,
-             std::span<Sequence* const> targets, std::span<const int> repeat);
+             std::span<Sequence* const> targets, std::span<const int> repeat,
+             PromptWorkspace* work);
 
   // Resolves budgets and embeds the tokens. prompt_end: tokens that the
   // sequence will have seen when the prompt ends, of which these may be a part
@@ -57,11 +77,6 @@ class PromptPass {
   const float* last_hidden() const;
 
  private:
-  struct Scratch {
-    AlignedBuffer<float> normed, q, kv, attention, gate, up, product;
-    PrefillScratch prefill;
-  };
-
   // Consecutive rows of one kind: the prompt, or one repetition.
   struct Segment {
     int first_tile = 0;
@@ -74,13 +89,14 @@ class PromptPass {
 
   void AddSegment(std::vector<int> tokens, int from, int to);
   void AddRepetitions(std::span<const int> repeat);
+  LayerKeys::Options KeyOptions() const;
+  void ResizeBuffers();
   void EmbedTile(int tile);
   void BeginLayer();
   void PackLayer();
   void ProjectTile(int tile, int worker);  // norm, Q K V, RoPE
   void AttendTile(int tile, int worker);   // attention, output projection
   void FeedForwardTile(int tile, int worker);
-  void StoreKv(int entry, const float* k, const float* v);
   void NormTile(int tile, const std::vector<float>& weight, int worker);
   void AttendRows(int tile, int worker);
   bool IsSparse() const { return sparse_ && targets_[0]->windows[layer_] == 0; }
@@ -99,11 +115,11 @@ class PromptPass {
   size_t q_width() const { return size_t(params_.heads) * params_.head_dim; }
   // Row `row` of all tiles, padding rows counted.
   float* hidden(int row) {
-    return hidden_.data() + size_t(row) * params_.embedding;
+    return work_.hidden.data() + size_t(row) * params_.embedding;
   }
   float* query(int tile) {
     const int first = keep_queries_ ? 0 : tile_;
-    return q_.data() + size_t(tile - first) * tile_rows_ * q_width();
+    return work_.q.data() + size_t(tile - first) * tile_rows_ * q_width();
   }
 
   ForwardContext context_;
@@ -120,21 +136,14 @@ class PromptPass {
   int layer_ = 0;
   int tile_ = 0;  // next tile of the layer
 
-  AlignedBuffer<float> hidden_;  // [tiles * tile_rows_, embedding]
-  RowRotations rotations_;       // of the rows of all tiles
-  // Queries of one wave, or of all tiles where a scorer looks at them.
-  bool keep_queries_ = false;
+  PromptWorkspace& work_;
+  bool keep_queries_ = false;  // of all tiles, not of one wave
   bool keep_lse_ = false;
-  AlignedBuffer<float> q_;         // [rows, heads * head_dim]
-  AlignedBuffer<float> lse_;       // [tiles * tile_rows_, heads]
-  AlignedBuffer<float> window_q_;  // [window_rows, heads * head_dim]
   int window_rows_ = 0;
-  // This layer, per KV head: past entries, then the rows of this pass.
-  std::vector<int> past_;                           // [kv_heads]
-  std::vector<AlignedBuffer<float>> k_, v_;         // [kv_heads]
-  std::vector<std::vector<float>> bias_;            // [kv_heads], or empty
-  std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // bf16 attention only
-  std::vector<Scratch> scratch_;                    // [threads]
+  int longest_repetition_ = 0;
+  int prompt_end_ = 0;
+  // [kv_heads] of [entries], empty where the cache has none.
+  std::vector<std::vector<float>> bias_;
   // prefill=sparse, in layers without a window of a sequence that is new.
   bool sparse_ = false;
   SparsePrefill blocks_;

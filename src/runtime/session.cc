@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "fmt/format.h"
@@ -8,9 +9,9 @@
 namespace pyramidkv {
 namespace {
 
-// Tokens of a streamed prompt that are read at once: enough that expanding
-// the weights for each chunk costs little.
-constexpr int kStreamingChunk = 1024;
+// Tokens of a streamed prompt that are read at once: enough that compressing
+// after each chunk costs little, and whole tiles for many numbers of threads.
+constexpr int kStreamingChunk = 24 * kPromptTile;
 
 bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(),
@@ -85,10 +86,11 @@ Result<std::vector<int>> SessionImpl::RepeatTokens(const EngineParts& parts) {
 
 Status SessionImpl::RunPass(const EngineParts& parts,
                             std::span<SessionImpl* const> sessions,
-                            const Part& part, const Progress& progress) {
+                            const Part& part, PromptWorkspace* work,
+                            const Progress& progress) {
   std::vector<Sequence*> sequences;
   for (SessionImpl* s : sessions) sequences.push_back(s->sequence());
-  PromptPass pass(parts.context, part.tokens, sequences, part.repeat);
+  PromptPass pass(parts.context, part.tokens, sequences, part.repeat, work);
   PKV_RETURN_IF_ERROR(pass.Begin(part.end));
   // Parts of a prompt count by their tokens.
   const int64_t scale = pass.total() / part.tokens.size();
@@ -133,10 +135,11 @@ Status SessionImpl::RunPasses(const EngineParts& parts,
   part.repeat = repeat;
   part.total = tokens.size();
   part.end = sessions[0]->position() + static_cast<int>(tokens.size());
+  PromptWorkspace work;
   for (; part.done < tokens.size(); part.done += chunk) {
     part.tokens =
         tokens.subspan(part.done, std::min(chunk, tokens.size() - part.done));
-    PKV_RETURN_IF_ERROR(RunPass(parts, sessions, part, progress));
+    PKV_RETURN_IF_ERROR(RunPass(parts, sessions, part, &work, progress));
   }
   return {};
 }
@@ -165,14 +168,16 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
                                std::vector<float>* logits) {
   const size_t vocabulary = parts.context.model->params().vocabulary;
   logits->resize(tokens.size() * vocabulary);
-  std::vector<DecodeRow> rows;
+  std::array<DecodeRow, kMaxRows> rows;  // a token allocates nothing
   Status status;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    rows.push_back({row_sessions[i]->sequence(), tokens[i]});
+    rows[i] = {row_sessions[i]->sequence(), tokens[i]};
     if (!status.ok()) continue;
-    status = rows.back().sequence->MakeRoom(1, parts.context.pool);
+    status = rows[i].sequence->MakeRoom(1, parts.context.pool);
   }
-  if (status.ok()) status = parts.decode->Run(rows, logits->data());
+  if (status.ok()) {
+    status = parts.decode->Run({rows.data(), tokens.size()}, logits->data());
+  }
   if (status.ok() && !AllFinite(*logits)) {
     status = Status::Runtime("the model gave logits that are not numbers");
   }
@@ -194,11 +199,14 @@ Status SessionImpl::DecodeRows(const EngineParts& parts,
 Result<std::vector<float>> SessionImpl::Force(std::span<const int> tokens) {
   PKV_RETURN_IF_ERROR(CheckTokens(tokens));
   std::vector<float> all, chunk;
+  all.reserve(tokens.size() * parts_.context.model->params().vocabulary);
+  std::array<SessionImpl*, kMaxRows> sessions;
+  sessions.fill(this);
   while (!tokens.empty()) {
     const auto part = tokens.subspan(0, std::min(RowsAtOnce(), tokens.size()));
     tokens = tokens.subspan(part.size());
-    const std::vector<SessionImpl*> sessions(part.size(), this);
-    PKV_RETURN_IF_ERROR(DecodeRows(parts_, sessions, part, &chunk));
+    PKV_RETURN_IF_ERROR(
+        DecodeRows(parts_, {sessions.data(), part.size()}, part, &chunk));
     all.insert(all.end(), chunk.begin(), chunk.end());
   }
   return all;

@@ -85,7 +85,8 @@ class SessionImpl final : public Session {
   struct Part;  // of a prompt
   static Status RunPass(const EngineParts& parts,
                         std::span<SessionImpl* const> sessions,
-                        const Part& part, const Progress& progress);
+                        const Part& part, PromptWorkspace* work,
+                        const Progress& progress);
   static Status RunPasses(const EngineParts& parts,
                           std::span<SessionImpl* const> sessions,
                           std::span<const int> tokens,
