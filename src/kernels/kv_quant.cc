@@ -1,8 +1,11 @@
 #include "kernels/kv_quant.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "base/check.h"
@@ -14,6 +17,7 @@ constexpr float kLargestHalf = 65504.0f;
 constexpr int kMaxRotation = 64;
 constexpr int kChunk = 64;  // channels rotated or quantised at a time
 constexpr int kLanes = 16;
+constexpr int kSign = std::numeric_limits<int>::min();  // the bit of a float
 
 int RotationBlock(int head_dim) {
   return std::min(head_dim & -head_dim, kMaxRotation);
@@ -116,18 +120,32 @@ size_t ScaleAt(const QuantHalf& shape, int group, int slot) {
 
 void RotateChannels(int head_dim, float* x) {
   const int block = RotationBlock(head_dim);
-  const float norm = 1.0f / std::sqrt(static_cast<float>(block));
+  const __m128 norm = _mm_set1_ps(1.0f / std::sqrt(static_cast<float>(block)));
+  const __m128 odd = _mm_castsi128_ps(_mm_setr_epi32(0, kSign, 0, kSign));
+  const __m128 upper = _mm_castsi128_ps(_mm_setr_epi32(0, 0, kSign, kSign));
   for (float* b = x; b < x + head_dim; b += block) {
-    for (int half = 1; half < block; half *= 2) {
+    for (int i = 0; i < block; i += 4) {
+      __m128 v = _mm_loadu_ps(b + i);
+      v = _mm_add_ps(
+          _mm_shuffle_ps(v, v, _MM_SHUFFLE(2, 2, 0, 0)),
+          _mm_xor_ps(_mm_shuffle_ps(v, v, _MM_SHUFFLE(3, 3, 1, 1)), odd));
+      v = _mm_add_ps(_mm_movelh_ps(v, v),
+                     _mm_xor_ps(_mm_movehl_ps(v, v), upper));
+      _mm_storeu_ps(b + i, v);
+    }
+    for (int half = 4; half < block; half *= 2) {
+      // The last step also scales.
+      const __m128 factor = 2 * half < block ? _mm_set1_ps(1.0f) : norm;
       for (int i = 0; i < block; i += 2 * half) {
-        for (int j = i; j < i + half; ++j) {
-          const float low = b[j], high = b[j + half];
-          b[j] = low + high;
-          b[j + half] = low - high;
+        for (int j = i; j < i + half; j += 4) {
+          const __m128 low = _mm_loadu_ps(b + j);
+          const __m128 high = _mm_loadu_ps(b + j + half);
+          _mm_storeu_ps(b + j, _mm_mul_ps(_mm_add_ps(low, high), factor));
+          _mm_storeu_ps(b + j + half,
+                        _mm_mul_ps(_mm_sub_ps(low, high), factor));
         }
       }
     }
-    for (int i = 0; i < block; ++i) b[i] *= norm;
   }
 }
 
