@@ -7,7 +7,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/attention_decode_int8.h"
 #include "kernels/kv_quant.h"
+#include "kernels/matmul_int8.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_decode.cc"
@@ -270,6 +272,8 @@ struct Part {
   float* acc;      // [group, 2 * head_dim]
   float* weights;  // [group, kPartSlots] or null
   float* scaled;   // [kGroup, kPageEntries]
+  // [group, QuantGroups(head_dim)], null if quantised entries become floats.
+  IntegerQuery* integers;
 };
 
 // scores[j] = scores[j] * scale + bias[j] for j in [0, n), rounded alike
@@ -299,75 +303,133 @@ void Scale(float factor, int n, float* x) {
   }
 }
 
-// scores = exp((scores - max) * scale), [n]; returns their sum.
-float Exponentials(float max, float scale, int n, float* scores) {
-  const D d;
-  const V vm = hn::Set(d, max), vs = hn::Set(d, scale);
-  V sum = hn::Zero(d);
-  for (int j = 0; j < n; j += static_cast<int>(hn::Lanes(d))) {
-    // lowest * scale would leave the range; scale only what is real.
-    const V diff =
-        hn::Max(hn::Sub(hn::LoadU(d, scores + j), vm), hn::Set(d, -1e30f));
-    const V p = FastExp(d, hn::Mul(diff, vs));
-    hn::StoreU(p, d, scores + j);
-    sum = hn::Add(sum, p);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+// exp((score - max) * scale), not more than 1.
+HWY_INLINE V Exponential(V score, V max, V scale) {
+  // lowest * scale would leave the range; scale only what is real.
+  const V diff = hn::Max(hn::Sub(score, max), hn::Set(D(), -1e30f));
+#if HWY_TARGET <= HWY_AVX3
+  // FastExp in fewer instructions: the range is reduced by one and the power
+  // of two applied by another, which makes 0 of what is below the range.
+  const V limit = hn::Set(D(), -200.0f);
+  const V x =
+      hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(D(), 1.44269504f))), limit);
+  const V n = hn::Round(x);
+  const V f = hn::Sub(x, n);
+  V p = hn::Set(D(), 1.5403530e-4f);
+  p = hn::MulAdd(p, f, hn::Set(D(), 1.3333558e-3f));
+  p = hn::MulAdd(p, f, hn::Set(D(), 9.6181291e-3f));
+  p = hn::MulAdd(p, f, hn::Set(D(), 5.5504109e-2f));
+  p = hn::MulAdd(p, f, hn::Set(D(), 2.4022651e-1f));
+  p = hn::MulAdd(p, f, hn::Set(D(), 6.9314718e-1f));
+  p = hn::MulAdd(p, f, hn::Set(D(), 1.0f));
+  return V{_mm512_scalef_ps(p.raw, n.raw)};
+#else
+  return FastExp(D(), hn::Mul(diff, scale));
+#endif
 }
 
-// Logits of one query head over a page to weights relative to the running
-// maximum; rescales what is summed if that grew. Padding counts as nothing.
+// The same of n scores, in place.
+void Exponentials(float max, float scale, int n, float* scores) {
+  const D d;
+  for (int j = 0; j < n; j += static_cast<int>(hn::Lanes(d))) {
+    const V score = hn::LoadU(d, scores + j);
+    hn::StoreU(Exponential(score, hn::Set(d, max), hn::Set(d, scale)), d,
+               scores + j);
+  }
+}
+
+// Logits of query heads [g, g + kHeads) over a page to weights relative to
+// their running maxima; rescales what is summed if one grew. Padding counts
+// as nothing. Heads take turns, so that one's latency hides another's.
+template <int kHeads>
 void SoftmaxPage(const Part& part, int g, int padded, float scale, float* max,
                  float* sum) {
   const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
   const int head_dim = part.head->format.head_dim;
   float* scores = part.scores + g * kPageEntries;
-  V top = hn::Set(d, *max);
-  for (int j = 0; j < padded; j += static_cast<int>(hn::Lanes(d))) {
-    top = hn::Max(top, hn::LoadU(d, scores + j));
+  V top[kHeads];
+  for (int h = 0; h < kHeads; ++h) top[h] = hn::Set(d, max[g + h]);
+  for (int j = 0; j < padded; j += lanes) {
+    for (int h = 0; h < kHeads; ++h) {
+      top[h] = hn::Max(top[h], hn::LoadU(d, scores + h * kPageEntries + j));
+    }
   }
-  const float m = hn::GetLane(hn::MaxOfLanes(d, top));
-  if (m > *max) {
-    const float factor =
-        *sum > 0 ? std::exp(std::max(*max - m, -1e30f) * scale) : 0.0f;
-    *sum *= factor;
-    Scale(factor, 2 * head_dim, part.acc + size_t(g) * 2 * head_dim);
-    *max = m;
+  V total[kHeads];
+  for (int h = 0; h < kHeads; ++h) {
+    total[h] = hn::Zero(d);
+    top[h] = hn::MaxOfLanes(d, top[h]);
+    const float m = hn::GetLane(top[h]);
+    float* const old = max + g + h;
+    if (m > *old) {
+      const float factor =
+          sum[g + h] > 0 ? std::exp(std::max(*old - m, -1e30f) * scale) : 0.0f;
+      sum[g + h] *= factor;
+      Scale(factor, 2 * head_dim, part.acc + size_t(g + h) * 2 * head_dim);
+      *old = m;
+    }
   }
-  *sum += Exponentials(m, scale, padded, scores);
+  for (int j = 0; j < padded; j += lanes) {
+    for (int h = 0; h < kHeads; ++h) {
+      float* const at = scores + h * kPageEntries + j;
+      const V p = Exponential(hn::LoadU(d, at), top[h], hn::Set(d, scale));
+      hn::StoreU(p, d, at);
+      total[h] = hn::Add(total[h], p);
+    }
+  }
+  for (int h = 0; h < kHeads; ++h) {
+    sum[g + h] += hn::GetLane(hn::SumOfLanes(d, total[h]));
+  }
 }
 
+// A page of a head, the part of it that is seen.
+struct Page {
+  const std::byte* k;
+  const std::byte* v;
+  int from, to;
+};
+
 template <class L, int kHeads>
-HWY_INLINE void ScorePage(const Part& part, const std::byte* k, int g,
-                          int padded) {
-  const int head_dim = part.head->format.head_dim;
-  [[maybe_unused]] const int entries = part.head->format.entries;
-  const float* q = part.q + size_t(g) * head_dim;
+HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
+  const PageFormat& f = part.head->format;
   float* scores = part.scores + g * kPageEntries;
-  for (int slot = 0; slot < padded; slot += kBlockKeys) {
+  if constexpr (kQuantized<L>) {
+    if (part.integers != nullptr) {
+      return ScoreIntegers(
+          {L::kCodec, f.head_dim, f.entries, page.k, page.from, page.to},
+          part.integers + g * QuantGroups(f.head_dim), kHeads, scores);
+    }
+  }
+  const float* q = part.q + size_t(g) * f.head_dim;
+  for (int slot = 0; slot < page.to; slot += kBlockKeys) {
     if constexpr (kQuantized<L>) {
-      ScoreQuantBlock<L, kHeads>(k, entries, slot, q, head_dim, kPageEntries,
-                                 scores);
+      ScoreQuantBlock<L, kHeads>(page.k, f.entries, slot, q, f.head_dim,
+                                 kPageEntries, scores);
     } else {
-      const auto* keys = reinterpret_cast<const typename L::T*>(k);
-      ScoreBlock<L, kHeads>(keys + size_t(slot) * head_dim, q, head_dim,
+      const auto* keys = reinterpret_cast<const typename L::T*>(page.k);
+      ScoreBlock<L, kHeads>(keys + size_t(slot) * f.head_dim, q, f.head_dim,
                             kPageEntries, scores + slot);
     }
   }
 }
 
 template <class L, int kHeads>
-HWY_INLINE void AddValues(const Part& part, const std::byte* v, int g,
-                          int entries) {
-  const int head_dim = part.head->format.head_dim;
+HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
+  const PageFormat& f = part.head->format;
   const float* p = part.scores + g * kPageEntries;
-  float* acc = part.acc + size_t(g) * 2 * head_dim;
+  const size_t acc_stride = size_t(2) * f.head_dim;
+  float* acc = part.acc + g * acc_stride;
   if constexpr (kQuantized<L>) {
-    ValueQuantPage<L, kHeads>(v, part.head->format.entries, p, entries,
-                              head_dim, part.scaled, size_t(2) * head_dim, acc);
+    if (part.integers != nullptr) {
+      return AddIntegerValues(
+          {L::kCodec, f.head_dim, f.entries, page.v, page.from, page.to}, p,
+          kHeads, acc_stride, acc);
+    }
+    ValueQuantPage<L, kHeads>(page.v, f.entries, p, page.to, f.head_dim,
+                              part.scaled, acc_stride, acc);
   } else {
-    ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(v), p,
-                         kPageEntries, (entries + 1) / 2, head_dim, acc);
+    ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(page.v), p,
+                         kPageEntries, (page.to + 1) / 2, f.head_dim, acc);
   }
 }
 
@@ -383,12 +445,12 @@ void RunPage(const Part& part, int page, float* result) {
   const int to = std::min(part.to - first, entries);
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const std::byte* const k = h.pages[page];
-  const std::byte* const v = k + h.format.k_bytes();
+  const Page at = {k, k + h.format.k_bytes(), from, to};
   int g = 0;
   for (; g + kGroup <= h.group; g += kGroup) {
-    ScorePage<KL, kGroup>(part, k, g, padded);
+    ScorePage<KL, kGroup>(part, at, g);
   }
-  for (; g < h.group; ++g) ScorePage<KL, 1>(part, k, g, padded);
+  for (; g < h.group; ++g) ScorePage<KL, 1>(part, at, g);
   for (g = 0; g < h.group; ++g) {
     float* scores = part.scores + g * kPageEntries;
     if (h.bias != nullptr) {
@@ -397,18 +459,23 @@ void RunPage(const Part& part, int page, float* result) {
     std::fill(scores, scores + from, kLowest);
     std::fill(scores + to, scores + padded, kLowest);
     if (part.weights != nullptr) {  // pages of a part begin at its own slots
-      const int at = first - part.from / entries * entries;
+      const int slot = first - part.from / entries * entries;
       std::copy(scores, scores + padded,
-                part.weights + size_t(g) * kPartSlots + at);
+                part.weights + size_t(g) * kPartSlots + slot);
     }
-    SoftmaxPage(part, g, padded, h.bias != nullptr ? 1.0f : h.scale, result + g,
-                result + h.group + g);
   }
-  g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) {
-    AddValues<VL, kGroup>(part, v, g, to);
+  const float scale = h.bias != nullptr ? 1.0f : h.scale;
+  float* const sums = result + h.group;
+  for (g = 0; g + kGroup <= h.group; g += kGroup) {
+    SoftmaxPage<kGroup>(part, g, padded, scale, result, sums);
   }
-  for (; g < h.group; ++g) AddValues<VL, 1>(part, v, g, to);
+  for (; g < h.group; ++g) {
+    SoftmaxPage<1>(part, g, padded, scale, result, sums);
+  }
+  for (g = 0; g + kGroup <= h.group; g += kGroup) {
+    AddValues<VL, kGroup>(part, at, g);
+  }
+  for (; g < h.group; ++g) AddValues<VL, 1>(part, at, g);
 }
 
 template <class KL, class VL>
@@ -474,14 +541,22 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.weights = weights;
   part.scaled = part.acc + size_t(head.group) * 2 * head.format.head_dim;
   part.q = head.q;
+  float* const q = part.scaled + kGroup * kPageEntries;
+  const size_t head_dim = head.format.head_dim;
+  part.integers = nullptr;
+  if (HWY_TARGET <= HWY_AVX3 && head.integers && HasInt8Products()) {
+    part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
+  }
   if (IsQuantized(head.format.k)) {
-    float* const q = part.scaled + kGroup * kPageEntries;
-    const size_t head_dim = head.format.head_dim;
     std::copy(head.q, head.q + head.group * head_dim, q);
     for (int g = 0; g < head.group; ++g) {
       RotateChannels(head.format.head_dim, q + g * head_dim);
     }
     part.q = q;
+    if (part.integers != nullptr) {
+      RoundQueries(head.format.k, q, head.group, head.format.head_dim,
+                   part.integers);
+    }
   }
   switch (head.format.k) {
     case Codec::kF32:
@@ -510,8 +585,11 @@ HWY_EXPORT(AttendDecodePartT);
 void AttendDecodePart(const DecodeHead& head, int part,
                       AlignedBuffer<float>* scratch, float* result,
                       float* weights) {
+  const int head_dim = head.format.head_dim;
+  const size_t integers =
+      QuantGroups(head_dim) * sizeof(IntegerQuery) / sizeof(float);
   scratch->Resize(size_t(head.group) *
-                      (kPageEntries + 3 * head.format.head_dim) +
+                      (kPageEntries + 3 * head_dim + integers) +
                   kSharingHeads * kPageEntries);
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
   (head, part, scratch->data(), weights, result);

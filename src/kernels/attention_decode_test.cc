@@ -1,6 +1,7 @@
 #include "kernels/attention_decode.h"
 
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "kernels/scalar_reference.h"
@@ -93,14 +94,22 @@ void ReceivedOracle(const Stored& s, const DecodeHead& head,
   }
 }
 
+// A query next to int4 keys is rounded to 8 bits: a sum of 64 products that
+// are each off by up to 1/254 of the largest, times scale. To 16 bits it is
+// 1/65024, and so are weights.
+float IntegerTolerance(const PageFormat& format) {
+  return format.k == Codec::kInt4 ? 0.05f : 2e-4f;
+}
+
 void Check(const PageFormat& format, int group, int entries, int first_slot,
-           int begin, int end, bool with_bias = false) {
+           int begin, int end, bool with_bias = false, bool integers = false) {
   const Stored s(format, entries, first_slot);
   const int head_dim = format.head_dim;
   const auto q = RandomFloats(size_t(group) * head_dim, 6);
   const auto bias = RandomFloats(first_slot + entries, 8, 2.0f);  // by slot
   DecodeHead head = MakeHead(s, begin, end, group, q.data());
   if (with_bias) head.bias = bias.data();
+  head.integers = integers;
   std::vector<float> want(q.size());
   for (int g = 0; g < group; ++g) {
     reference::Attend(&q[size_t(g) * head_dim], s.k.data(), s.v.data(), begin,
@@ -108,18 +117,20 @@ void Check(const PageFormat& format, int group, int entries, int first_slot,
                       with_bias ? &bias[first_slot] : nullptr,
                       &want[size_t(g) * head_dim]);
   }
-  SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " group "
-                                  << group << " entries " << entries << " bias "
-                                  << with_bias << " page " << format.entries);
+  SCOPED_TRACE(testing::Message()
+               << "head_dim " << head_dim << " group " << group << " entries "
+               << entries << " bias " << with_bias << " page " << format.entries
+               << " integers " << integers);
+  const float tolerance = integers ? IntegerTolerance(format) : 2e-5f;
   const auto got = Attend(head);
-  ExpectNear(got, want, 2e-5f);
+  ExpectNear(got, want, tolerance);
 
   // What is there already stays, and so do the slots that are not seen.
   std::vector<float> received(first_slot + entries, 0.5f);
   auto want_received = received;
   ReceivedOracle(s, head, &want_received);
   EXPECT_EQ(Attend(head, received.data()), got);
-  ExpectNear(received, want_received, 1e-6f);
+  ExpectNear(received, want_received, integers ? tolerance : 1e-6f);
 }
 
 TEST(AttentionDecode, MatchesOracleForEveryCodecAndLength) {
@@ -153,22 +164,69 @@ TEST(AttentionDecode, MatchesOracleForOtherShapes) {
   });
 }
 
+void CheckQuantized(Codec k, Codec v, bool integers) {
+  for (int page : {kPageEntries, 16}) {
+    for (int n : {1, 2, 15, 17, 63, 64, 65, 1025}) {
+      Check({64, k, v, page}, 3, n, 0, 0, n, n % 2 == 0, integers);
+    }
+    for (int head_dim : {8, 16, 40, 80, 128, 256}) {
+      Check({head_dim, k, v, page}, 4, 131, 37, 5, 129, false, integers);
+    }
+    Check({64, k, v, page}, 7, 1500, 63, 1030, 1031, true, integers);
+  }
+}
+
 TEST(AttentionDecode, MatchesOracleForQuantizedEntries) {
   ForAllTargets([] {
     for (Codec k : {Codec::kInt8, Codec::kInt4, Codec::kF16}) {
       for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2, Codec::kF16}) {
-        for (int n : {1, 2, 15, 17, 63, 64, 65, 1025}) {
-          Check({64, k, v}, 3, n, 0, 0, n, n % 2 == 0);
-          Check({64, k, v, 16}, 3, n, 0, 0, n, n % 2 == 0);
-        }
-        for (int head_dim : {8, 16, 40, 80, 128, 256}) {
-          Check({head_dim, k, v}, 4, 131, 37, 5, 129);
-          Check({head_dim, k, v, 16}, 4, 131, 37, 5, 129);
-        }
-        Check({64, k, v}, 7, 1500, 63, 1030, 1031, true);
+        for (bool integers : {false, true}) CheckQuantized(k, v, integers);
       }
     }
   });
+}
+
+// What rounding queries and weights adds, next to what rounding entries does.
+TEST(AttentionDecode, IntegersAddLittleToTheErrorOfTheEntries) {
+  constexpr int kEntries = 2000, kDim = 64;
+  for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
+    const Stored fine({kDim, Codec::kF32, Codec::kF32}, kEntries, 0);
+    const Stored coarse({kDim, codec, codec}, kEntries, 0);
+    double own = 0, added = 0;
+    for (int seed = 0; seed < 8; ++seed) {
+      // Up to so steep that few entries have most of the weight.
+      const auto q = RandomFloats(3 * kDim, 100 + seed, 0.5f + 0.25f * seed);
+      const auto exact = Attend(MakeHead(fine, 0, kEntries, 3, q.data()));
+      DecodeHead head = MakeHead(coarse, 0, kEntries, 3, q.data());
+      const auto integers = Attend(head);
+      head.integers = false;
+      const auto floats = Attend(head);
+      for (size_t i = 0; i < q.size(); ++i) {
+        own += std::pow(floats[i] - exact[i], 2);
+        added += std::pow(integers[i] - floats[i], 2);
+      }
+    }
+    EXPECT_LT(added, 0.01 * own) << CodecBits(codec);
+    RecordProperty("added_to_own_" + std::to_string(CodecBits(codec)),
+                   std::to_string(added / own));
+  }
+}
+
+// A page's other entries do not vanish beside one that has nearly all weight.
+TEST(AttentionDecode, IntegersKeepSmallWeights) {
+  constexpr int kDim = 64, kEntries = 640;
+  for (Codec codec : {Codec::kInt8, Codec::kInt4, Codec::kInt2}) {
+    const Codec k = codec == Codec::kInt2 ? Codec::kInt4 : codec;
+    const Stored s({kDim, k, codec}, kEntries, 0);
+    const std::vector<float> q(size_t{3} * kDim, 0.0f);
+    std::vector<float> bias(kEntries, 0.0f);
+    bias[3] = std::log(10.0f * kEntries);
+    DecodeHead head = MakeHead(s, 0, kEntries, 3, q.data());
+    head.bias = bias.data();
+    const auto integers = Attend(head);
+    head.integers = false;
+    ExpectNear(integers, Attend(head), 2e-4f);
+  }
 }
 
 // Dropping whole pages in front changes no bit of the result.

@@ -1,8 +1,11 @@
 #include "kernels/kv_quant.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "base/check.h"
@@ -14,6 +17,7 @@ constexpr float kLargestHalf = 65504.0f;
 constexpr int kMaxRotation = 64;
 constexpr int kChunk = 64;  // channels rotated or quantised at a time
 constexpr int kLanes = 16;
+constexpr int kSign = std::numeric_limits<int>::min();  // the bit of a float
 
 int RotationBlock(int head_dim) {
   return std::min(head_dim & -head_dim, kMaxRotation);
@@ -23,21 +27,36 @@ float RoundedScale(float scale) {
   return F32FromF16(F16FromF32(std::clamp(scale, -kLargestHalf, kLargestHalf)));
 }
 
-// Codes of n values at a scale; their squared error.
-float Encode(Codec codec, float scale, const float* x, int n, uint8_t* codes) {
-  const float zero = QuantZero(codec);
-  const auto most = static_cast<float>((1 << CodecBits(codec)) - 1);
-  // A scale that is 0 or NaN decides the values, whatever their codes.
-  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-  float error = 0;
+// Codes of x at a scale, four at a time: floor(x / scale + zero + 1/2), kept
+// within the codes that there are.
+__m128i EncodeFour(__m128 x, __m128 inverse, __m128 zero, __m128 most) {
+  const __m128 code =
+      _mm_add_ps(_mm_add_ps(_mm_mul_ps(x, inverse), zero), _mm_set1_ps(0.5f));
+  return _mm_cvttps_epi32(_mm_min_ps(_mm_max_ps(code, _mm_setzero_ps()), most));
+}
+
+__m128 MostCode(Codec codec) {
+  return _mm_set1_ps(static_cast<float>((1 << CodecBits(codec)) - 1));
+}
+// A scale that is 0 decides the values, whatever their codes.
+float Inverse(float scale) { return scale != 0 ? 1.0f / scale : 0.0f; }
+
+// The squared errors of n values at four scales, each summed in order.
+void ErrorsOfFour(Codec codec, const float* scales, const float* x, int n,
+                  float* errors) {
+  const __m128 scale = _mm_loadu_ps(scales);
+  const __m128 inverse = _mm_setr_ps(Inverse(scales[0]), Inverse(scales[1]),
+                                     Inverse(scales[2]), Inverse(scales[3]));
+  const __m128 zero = _mm_set1_ps(QuantZero(codec)), most = MostCode(codec);
+  __m128 sum = _mm_setzero_ps();
   for (int i = 0; i < n; ++i) {
-    const float code =
-        std::clamp(std::floor(x[i] * inverse + zero + 0.5f), 0.0f, most);
-    codes[i] = code >= 0 ? static_cast<uint8_t>(code) : 0;  // or NaN
-    const float off = (float(codes[i]) - zero) * scale - x[i];
-    error += off * off;
+    const __m128 value = _mm_set1_ps(x[i]);
+    const __m128 code = _mm_cvtepi32_ps(EncodeFour(value, inverse, zero, most));
+    const __m128 off =
+        _mm_sub_ps(_mm_mul_ps(_mm_sub_ps(code, zero), scale), value);
+    sum = _mm_add_ps(sum, _mm_mul_ps(off, off));
   }
-  return error;
+  _mm_storeu_ps(errors, sum);
 }
 
 // The largest value over the scale, to try: a few that are too large for a
@@ -51,59 +70,121 @@ std::span<const float> Divisors(Codec codec) {
   return k2;
 }
 
-// One group; the scale as f16 bits.
-uint16_t QuantizeGroup(Codec codec, const float* x, int n, uint8_t* codes) {
-  float largest = 0;  // with its sign: the codes reach further below zero
-  bool nan = false;
-  for (int i = 0; i < n; ++i) {
-    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
-    nan = nan || std::isnan(x[i]);
+// The first of the values that are largest, with its sign: the codes reach
+// further below zero. NaN if there is one.
+float LargestOf(const float* x, int n) {
+  const __m128 sign = _mm_castsi128_ps(_mm_set1_epi32(kSign));
+  __m128 most = _mm_setzero_ps(), nan = most;
+  for (int i = 0; i < n; i += 4) {
+    const __m128 v = _mm_loadu_ps(x + i);
+    nan = _mm_or_ps(nan, _mm_cmpunord_ps(v, v));
+    most = _mm_max_ps(most, _mm_andnot_ps(sign, v));
   }
-  if (nan) {
-    std::fill(codes, codes + n, uint8_t{0});
+  if (_mm_movemask_ps(nan) != 0) return std::nanf("");
+  most = _mm_max_ps(most, _mm_shuffle_ps(most, most, _MM_SHUFFLE(1, 0, 3, 2)));
+  most = _mm_max_ps(most, _mm_shuffle_ps(most, most, _MM_SHUFFLE(2, 3, 0, 1)));
+  const float largest = _mm_cvtss_f32(most);
+  const float* const at =
+      std::find_if(x, x + n, [=](float v) { return std::fabs(v) == largest; });
+  return *at;
+}
+
+// The scale of the least error; of equal ones, the first.
+float BestScale(Codec codec, float largest, const float* x, int n) {
+  constexpr int kMost = 8;  // divisors, in fours
+  const std::span<const float> divisors = Divisors(codec);
+  const int count = static_cast<int>(divisors.size());
+  float scales[kMost], errors[kMost];
+  for (int i = 0; i < kMost; ++i) {
+    scales[i] = i < count ? RoundedScale(largest / divisors[i]) : scales[0];
+  }
+  if (count == 1) return scales[0];
+  for (int i = 0; i < count; i += 4) {
+    ErrorsOfFour(codec, scales + i, x, n, errors + i);
+  }
+  return scales[std::min_element(errors, errors + count) - errors];
+}
+
+// One group of n values, n % 4 == 0; the scale as f16 bits.
+uint16_t QuantizeGroup(Codec codec, const float* x, int n, int32_t* codes) {
+  const float largest = LargestOf(x, n);
+  if (std::isnan(largest)) {
+    std::fill(codes, codes + n, 0);
     return F16FromF32(std::nanf(""));
   }
-  float best_scale = 0, best = 0;
-  uint8_t tried[kQuantGroup];
-  bool first = true;
-  for (float divisor : Divisors(codec)) {
-    const float scale = RoundedScale(largest / divisor);
-    const float error = Encode(codec, scale, x, n, tried);
-    if (!first && !(error < best)) continue;
-    first = false;
-    best = error;
-    best_scale = scale;
-    std::copy(tried, tried + n, codes);
+  const float scale = BestScale(codec, largest, x, n);
+  const __m128 inverse = _mm_set1_ps(Inverse(scale));
+  const __m128 zero = _mm_set1_ps(QuantZero(codec)), most = MostCode(codec);
+  for (int i = 0; i < n; i += 4) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i),
+                     EncodeFour(_mm_loadu_ps(x + i), inverse, zero, most));
   }
-  return F16FromF32(best_scale);
+  return F16FromF32(scale);
 }
 
-// Byte and shift of one value.
-struct Place {
+__m128i Words(const std::byte* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+
+// A slot of K has words of its own: the first one's byte; the others follow
+// at kKeyStride.
+constexpr int kKeyStride = 4 * kLanes;
+size_t KeyWords(const QuantHalf& shape, int slot) {
+  const int words = shape.head_dim * CodecBits(shape.codec) / 32;
+  return (size_t(slot / kLanes) * words * kLanes + slot % kLanes) * 4;
+}
+
+// A slot of V has the same bits of all words of a row.
+struct ValueWords {
+  ValueWords(const QuantHalf& shape, int slot) {
+    const int bits = CodecBits(shape.codec);
+    const int per_word = 32 / bits, within = slot % per_word;
+    byte = size_t(slot / per_word) * shape.head_dim * 4;
+    shift = _mm_cvtsi32_si128(8 * (within % 4) + bits * (within / 4));
+    mask = _mm_set1_epi32((1 << bits) - 1);
+  }
+  __m128i Get(const std::byte* half, int channel) const {
+    return _mm_and_si128(_mm_srl_epi32(Words(half + byte + 4 * channel), shift),
+                         mask);
+  }
+  void Set(__m128i codes, int channel, std::byte* half) const {
+    auto* at = reinterpret_cast<__m128i*>(half + byte + 4 * channel);
+    const __m128i others =
+        _mm_andnot_si128(_mm_sll_epi32(mask, shift), _mm_loadu_si128(at));
+    _mm_storeu_si128(at, _mm_or_si128(others, _mm_sll_epi32(codes, shift)));
+  }
+
   size_t byte;
-  int shift;
+  __m128i shift, mask;
 };
-Place PlaceOf(int bits, bool is_k, int head_dim, int slot, int channel) {
-  const int per_word = 32 / bits;
-  const int along = is_k ? channel : slot;
-  const int word = along / per_word, within = along % per_word;
-  const size_t at =
-      is_k ? (size_t(slot / kLanes) * (head_dim / per_word) + word) * kLanes +
-                 slot % kLanes
-           : size_t(word) * head_dim + channel;
-  return {at * 4 + within % 4, bits * (within / 4)};
+
+// Codes of channels [c, c + n) into the words of a slot of K.
+void PackKeys(const QuantHalf& shape, const int32_t* codes, int c, int n,
+              int slot, std::byte* half) {
+  const int bits = CodecBits(shape.codec), per_word = 32 / bits;
+  std::byte* to =
+      half + KeyWords(shape, slot) + size_t(c / per_word) * kKeyStride;
+  for (int i = 0; i < n; i += per_word, to += kKeyStride) {
+    uint32_t word = 0;
+    for (int j = 0; j < per_word; ++j) {
+      word |= static_cast<uint32_t>(codes[i + j])
+              << (8 * (j % 4) + bits * (j / 4));
+    }
+    std::memcpy(to, &word, sizeof(word));
+  }
 }
 
-void SetCode(int bits, const Place& place, uint8_t code, std::byte* half) {
-  const auto mask = static_cast<uint8_t>(((1 << bits) - 1) << place.shift);
-  const auto old = static_cast<uint8_t>(half[place.byte]);
-  half[place.byte] =
-      static_cast<std::byte>((old & ~mask) | code << place.shift);
-}
-
-uint8_t GetCode(int bits, const Place& place, const std::byte* half) {
-  return static_cast<uint8_t>(half[place.byte]) >> place.shift &
-         ((1 << bits) - 1);
+// Four channels from c on, c % 4 == 0.
+__m128i UnpackKeys(const QuantHalf& shape, const std::byte* half, size_t first,
+                   int c) {
+  const int bits = CodecBits(shape.codec), per_word = 32 / bits;
+  uint32_t word;
+  std::memcpy(&word, half + first + size_t(c / per_word) * kKeyStride,
+              sizeof(word));
+  if (bits == 4) word = (word >> c % 8) & 0x0f0f0f0fu;  // c % 8 is 0 or 4
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i bytes = _mm_cvtsi32_si128(static_cast<int>(word));
+  return _mm_unpacklo_epi16(_mm_unpacklo_epi8(bytes, zero), zero);
 }
 
 // Where the scale of a group lies in the half.
@@ -116,18 +197,32 @@ size_t ScaleAt(const QuantHalf& shape, int group, int slot) {
 
 void RotateChannels(int head_dim, float* x) {
   const int block = RotationBlock(head_dim);
-  const float norm = 1.0f / std::sqrt(static_cast<float>(block));
+  const __m128 norm = _mm_set1_ps(1.0f / std::sqrt(static_cast<float>(block)));
+  const __m128 odd = _mm_castsi128_ps(_mm_setr_epi32(0, kSign, 0, kSign));
+  const __m128 upper = _mm_castsi128_ps(_mm_setr_epi32(0, 0, kSign, kSign));
   for (float* b = x; b < x + head_dim; b += block) {
-    for (int half = 1; half < block; half *= 2) {
+    for (int i = 0; i < block; i += 4) {
+      __m128 v = _mm_loadu_ps(b + i);
+      v = _mm_add_ps(
+          _mm_shuffle_ps(v, v, _MM_SHUFFLE(2, 2, 0, 0)),
+          _mm_xor_ps(_mm_shuffle_ps(v, v, _MM_SHUFFLE(3, 3, 1, 1)), odd));
+      v = _mm_add_ps(_mm_movelh_ps(v, v),
+                     _mm_xor_ps(_mm_movehl_ps(v, v), upper));
+      _mm_storeu_ps(b + i, v);
+    }
+    for (int half = 4; half < block; half *= 2) {
+      // The last step also scales.
+      const __m128 factor = 2 * half < block ? _mm_set1_ps(1.0f) : norm;
       for (int i = 0; i < block; i += 2 * half) {
-        for (int j = i; j < i + half; ++j) {
-          const float low = b[j], high = b[j + half];
-          b[j] = low + high;
-          b[j + half] = low - high;
+        for (int j = i; j < i + half; j += 4) {
+          const __m128 low = _mm_loadu_ps(b + j);
+          const __m128 high = _mm_loadu_ps(b + j + half);
+          _mm_storeu_ps(b + j, _mm_mul_ps(_mm_add_ps(low, high), factor));
+          _mm_storeu_ps(b + j + half,
+                        _mm_mul_ps(_mm_sub_ps(low, high), factor));
         }
       }
     }
-    for (int i = 0; i < block; ++i) b[i] *= norm;
   }
 }
 
@@ -135,12 +230,12 @@ void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
                     std::byte* half) {
   const auto [codec, is_k, head_dim, entries] = shape;
   DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
-  const int bits = CodecBits(codec);
   const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
   // Groups are cut at multiples of 32 channels, rotations at their blocks.
   const int step = std::max(chunk, kQuantGroup);
   alignas(64) float x[kChunk];
-  uint8_t codes[kQuantGroup];
+  int32_t codes[kQuantGroup];
+  const ValueWords values(shape, slot);
   for (int c = 0; c < head_dim; c += step) {
     const int n = std::min(step, head_dim - c);
     for (int i = 0; i < n; ++i) {
@@ -152,9 +247,13 @@ void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
       const uint16_t scale = QuantizeGroup(codec, x + i, in_group, codes);
       std::memcpy(half + ScaleAt(shape, (c + i) / kQuantGroup, slot), &scale,
                   sizeof(scale));
-      for (int j = 0; j < in_group; ++j) {
-        SetCode(bits, PlaceOf(bits, is_k, head_dim, slot, c + i + j), codes[j],
-                half);
+      if (is_k) {
+        PackKeys(shape, codes, c + i, in_group, slot, half);
+        continue;
+      }
+      for (int j = 0; j < in_group; j += 4) {
+        values.Set(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j)),
+                   c + i + j, half);
       }
     }
   }
@@ -162,33 +261,41 @@ void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
 
 void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
                    float* row) {
-  const auto [codec, is_k, head_dim, entries] = shape;
-  const int bits = CodecBits(codec);
-  float scale = 0;
-  for (int c = 0; c < head_dim; ++c) {
+  const ValueWords values(shape, slot);
+  const size_t keys = KeyWords(shape, slot);
+  const __m128 zero = _mm_set1_ps(QuantZero(shape.codec));
+  __m128 scale = zero;
+  for (int c = 0; c < shape.head_dim; c += 4) {
     if (c % kQuantGroup == 0) {
       uint16_t f16;
       std::memcpy(&f16, half + ScaleAt(shape, c / kQuantGroup, slot),
                   sizeof(f16));
-      scale = F32FromF16(f16);
+      scale = _mm_set1_ps(F32FromF16(f16));
     }
-    const uint8_t code =
-        GetCode(bits, PlaceOf(bits, is_k, head_dim, slot, c), half);
-    row[c] = (float(code) - QuantZero(codec)) * scale;
+    const __m128i codes =
+        shape.is_k ? UnpackKeys(shape, half, keys, c) : values.Get(half, c);
+    _mm_storeu_ps(row + c,
+                  _mm_mul_ps(_mm_sub_ps(_mm_cvtepi32_ps(codes), zero), scale));
   }
-  RotateChannels(head_dim, row);
+  RotateChannels(shape.head_dim, row);
 }
 
 void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,
                    std::byte* to, int to_slot) {
-  const auto [codec, is_k, head_dim, entries] = shape;
-  const int bits = CodecBits(codec);
-  for (int c = 0; c < head_dim; ++c) {
-    const uint8_t code =
-        GetCode(bits, PlaceOf(bits, is_k, head_dim, from_slot, c), from);
-    SetCode(bits, PlaceOf(bits, is_k, head_dim, to_slot, c), code, to);
+  if (shape.is_k) {
+    const std::byte* at = from + KeyWords(shape, from_slot);
+    std::byte* words = to + KeyWords(shape, to_slot);
+    const int per_word = 32 / CodecBits(shape.codec);
+    for (int i = 0; i < shape.head_dim / per_word; ++i) {
+      std::memmove(words + i * kKeyStride, at + i * kKeyStride, 4);
+    }
+  } else {
+    const ValueWords there(shape, from_slot), here(shape, to_slot);
+    for (int c = 0; c < shape.head_dim; c += 4) {
+      here.Set(there.Get(from, c), c, to);
+    }
   }
-  for (int g = 0; g < QuantGroups(head_dim); ++g) {
+  for (int g = 0; g < QuantGroups(shape.head_dim); ++g) {
     std::memmove(to + ScaleAt(shape, g, to_slot),
                  from + ScaleAt(shape, g, from_slot), sizeof(uint16_t));
   }

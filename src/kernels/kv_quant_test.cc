@@ -147,6 +147,63 @@ TEST(KvQuant, CopiesAreBitIdenticalAndTouchOneSlot) {
   }
 }
 
+// Sums of bytes as the plain loops stored them that came first: a session that
+// was saved must mean the same for ever.
+TEST(KvQuant, CodesStayAsTheyAre) {
+  struct Golden {
+    Codec codec;
+    int head_dim;
+    uint64_t hash;
+  };
+  constexpr Golden kGolden[] = {
+      {Codec::kInt8, 8, 0x1666b70d34afa0dau},
+      {Codec::kInt8, 24, 0x1a1786248a9c49e2u},
+      {Codec::kInt8, 40, 0xea5be260a3669398u},
+      {Codec::kInt8, 64, 0x405b2c9e283c4651u},
+      {Codec::kInt8, 80, 0xccec24364649a854u},
+      {Codec::kInt8, 96, 0xdc40abdcc228bdb4u},
+      {Codec::kInt8, 256, 0x964df4b02699a07bu},
+      {Codec::kInt4, 8, 0x6def3ed9df4f722cu},
+      {Codec::kInt4, 24, 0x9991b0ce6fbd53fau},
+      {Codec::kInt4, 40, 0xf302f280e4565d2eu},
+      {Codec::kInt4, 64, 0x7d907e1493d5f685u},
+      {Codec::kInt4, 80, 0x564626d1d04c06fbu},
+      {Codec::kInt4, 96, 0xd6806f5297cff344u},
+      {Codec::kInt4, 256, 0xec89ecd8e0795921u},
+      {Codec::kInt2, 8, 0x154a1e58113f1cbdu},
+      {Codec::kInt2, 24, 0x149843ea7f91091fu},
+      {Codec::kInt2, 40, 0xfecd944bd9bcec94u},
+      {Codec::kInt2, 64, 0x2a134f3dd1f49d99u},
+      {Codec::kInt2, 80, 0x9fbd2f1fac73d375u},
+      {Codec::kInt2, 96, 0xa6a9d69f78369615u},
+      {Codec::kInt2, 256, 0x2c490e3342cf5057u},
+  };
+  // Without the library's distributions, which may change.
+  const auto row = [](int d, uint32_t seed) {
+    std::vector<float> x(d);
+    for (int i = 0; i < d; ++i) {
+      uint32_t h = (seed * 977 + i + 1) * 2654435761u;
+      h ^= h >> 15;
+      h *= 2246822519u;
+      h ^= h >> 13;
+      x[i] = float(int(h % 20001) - 10000) / float(1 + (h >> 20) % 50);
+    }
+    return x;
+  };
+  for (const Golden& golden : kGolden) {
+    const PageFormat format = FormatOf(golden.codec, golden.head_dim);
+    std::vector<std::byte> page(format.page_bytes());
+    for (int slot = 0; slot < kPageEntries; ++slot) {
+      StoreEntry(format, page.data(), slot, row(golden.head_dim, slot).data(),
+                 row(golden.head_dim, slot + 1000).data());
+    }
+    uint64_t hash = 14695981039346656037u;  // FNV-1a
+    for (std::byte b : page) hash = (hash ^ uint64_t(b)) * 1099511628211u;
+    EXPECT_EQ(hash, golden.hash)
+        << CodecBits(golden.codec) << " " << golden.head_dim;
+  }
+}
+
 // Of the 256 bytes of an f16 entry, with 4 for its position.
 TEST(KvQuant, BytesPerEntry) {
   const auto share = [](Codec k, Codec v) {

@@ -1,0 +1,104 @@
+#include "kernels/attention_decode_int8.h"
+
+#include <cmath>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/attention_decode.h"
+#include "kernels/kv_quant.h"
+#include "kernels/matmul_int8.h"
+#include "kernels/scalar_reference.h"
+#include "kernels/testing/all_targets.h"
+
+namespace pyramidkv {
+namespace {
+
+// A page and, rotated, the rows that are stored in it.
+struct Page {
+  explicit Page(const PageFormat& f) : format(f), bytes(f.page_bytes()) {
+    const int d = f.head_dim;
+    k.resize(size_t(f.entries) * d);
+    v.resize(k.size());
+    for (int slot = 0; slot < f.entries; ++slot) {
+      const auto row = RandomFloats(d, slot + 1);
+      StoreEntry(f, bytes.data(), slot, row.data(), row.data());
+      LoadEntry(f, bytes.data(), slot, &k[slot * d], &v[slot * d]);
+      RotateChannels(d, &k[slot * d]);
+      RotateChannels(d, &v[slot * d]);
+    }
+  }
+  PageFormat format;
+  std::vector<std::byte> bytes;
+  std::vector<float> k, v;
+};
+
+void CheckScores(const Page& page, int heads, int end) {
+  const PageFormat& f = page.format;
+  const int d = f.head_dim;
+  const auto q = RandomFloats(size_t(heads) * d, 90);
+  std::vector<IntegerQuery> integers(size_t(heads) * QuantGroups(d));
+  RoundQueries(f.k, q.data(), heads, d, integers.data());
+  std::vector<float> got(size_t(heads) * kPageEntries);
+  ScoreIntegers({f.k, d, f.entries, page.bytes.data(), 0, end}, integers.data(),
+                heads, got.data());
+  const auto want = reference::MatMul(q.data(), page.k.data(), heads, end, d);
+  for (int h = 0; h < heads; ++h) {
+    const float* row = &got[size_t(h) * kPageEntries];
+    // A unit of a query is 1/127 or 1/32512 of its largest channel, about 3.
+    const float unit = f.k == Codec::kInt4 ? 0.02f : 1e-4f;
+    ExpectNear({row, row + end}, {&want[h * end], &want[h * end] + end},
+               unit * std::sqrt(float(d)));
+  }
+}
+
+void CheckValues(const Page& page, int heads, int begin, int end) {
+  const PageFormat& f = page.format;
+  const int d = f.head_dim;
+  std::vector<float> p(size_t(heads) * kPageEntries, 0.0f);
+  std::vector<float> got(size_t(heads) * d, 1.0f), want = got;
+  for (int h = 0; h < heads; ++h) {
+    for (int j = begin; j < end; ++j) {
+      p[h * kPageEntries + j] = 1.0f / float(1 + (j * 7 + h) % 31);
+      for (int c = 0; c < d; ++c) {
+        want[h * d + c] += p[h * kPageEntries + j] * page.v[j * d + c];
+      }
+    }
+  }
+  AddIntegerValues(
+      {f.v, d, f.entries, page.bytes.data() + f.k_bytes(), begin, end},
+      p.data(), heads, d, got.data());
+  ExpectNear(got, want, 1e-3f);
+}
+
+TEST(AttentionDecodeInt8, MatchesFloats) {
+  if (!HasInt8Products()) GTEST_SKIP();
+  for (int d : {8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 256}) {
+    for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2}) {
+      for (int entries : {kPageEntries, 16}) {
+        const Codec k = v == Codec::kInt8 ? v : Codec::kInt4;
+        const Page page({d, k, v, entries});
+        for (int heads : {1, kSharingHeads}) {
+          for (int end : {1, 7, 16, 17, 33, 63, 64}) {
+            if (end > entries) continue;
+            CheckScores(page, heads, end);
+            CheckValues(page, heads, end / 3, end);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Slots beside the entries may hold anything at all.
+TEST(AttentionDecodeInt8, SlotsThatAreNotSeenDoNotCount) {
+  if (!HasInt8Products()) GTEST_SKIP();
+  Page page({64, Codec::kInt8, Codec::kInt8});
+  const std::vector<float> bad(64, std::nanf(""));
+  for (int slot : {0, 1, 40, 63}) {
+    StoreEntry(page.format, page.bytes.data(), slot, bad.data(), bad.data());
+  }
+  CheckValues(page, 3, 2, 40);
+}
+
+}  // namespace
+}  // namespace pyramidkv
