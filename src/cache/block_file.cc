@@ -27,9 +27,8 @@ int64_t RoundUp(int64_t n, int64_t unit) {
 }
 
 // -1 with errno set if there can be none.
-int OpenUnnamed(const std::string& directory) {
-  const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC,
-                      S_IRUSR | S_IWUSR);
+int OpenUnnamed(const std::string& directory, FileCalls* calls) {
+  const int fd = calls->OpenTemporary(directory.c_str());
   // What file systems and kernels say that do not know O_TMPFILE.
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
     return fd;
@@ -72,6 +71,9 @@ bool IsAligned(int64_t offset, std::span<const iovec> pieces) {
 
 }  // namespace
 
+int FileCalls::OpenTemporary(const char* directory) {
+  return open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+}
 int FileCalls::Allocate(int fd, int64_t offset, int64_t bytes) {
   return posix_fallocate(fd, offset, bytes);
 }
@@ -122,7 +124,7 @@ Result<std::unique_ptr<BlockFile>> BlockFile::Create(
 }
 
 Status BlockFile::Open() {
-  fd_ = OpenUnnamed(directory_);
+  fd_ = OpenUnnamed(directory_, calls_.get());
   if (fd_ < 0) return Failed("cannot make", errno);
   posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
   const std::string path = fmt::format("/proc/self/fd/{}", fd_);

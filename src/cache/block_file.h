@@ -29,6 +29,7 @@ namespace pyramidkv {
 class FileCalls {
  public:
   virtual ~FileCalls() = default;
+  virtual int OpenTemporary(const char* directory);             // O_TMPFILE
   virtual int Allocate(int fd, int64_t offset, int64_t bytes);  // errno or 0
   virtual ssize_t Write(int fd, const iovec* pieces, int count, int64_t offset);
   virtual ssize_t Read(int fd, const iovec* pieces, int count, int64_t offset);

@@ -122,13 +122,20 @@ TEST(BlockFile, GoesOnAfterShortAndInterruptedCalls) {
   }
 }
 
+// With O_TMPFILE and without.
 TEST(BlockFile, LeavesNoNameBehind) {
   char name[] = "/tmp/block_file_test_XXXXXX";
   ASSERT_NE(mkdtemp(name), nullptr);
-  const auto file = BlockFile::Create(name, 4096);
-  ASSERT_TRUE(file.ok());
-  EXPECT_TRUE((*file)->Extend(1).ok());
-  EXPECT_TRUE(std::filesystem::is_empty(name));
+  for (const int error : {0, EOPNOTSUPP, EISDIR}) {
+    Failures failures;
+    failures.open_error = error;
+    const auto file = BlockFile::Create(
+        name, 4096, std::make_unique<FailingCalls>(&failures));
+    ASSERT_TRUE(file.ok());
+    WriteAll(file->get());
+    CheckRandomReads(**file);
+    EXPECT_TRUE(std::filesystem::is_empty(name));
+  }
   std::filesystem::remove(name);
 }
 

@@ -22,12 +22,19 @@ struct Failures {
   std::atomic<int> calls{0};
   std::atomic<int> reads{0};
   std::atomic<bool> no_direct_reads{false};
-  std::atomic<int> fd{-1};  // the file's
+  std::atomic<int> open_error{0};  // of O_TMPFILE
+  std::atomic<int> fd{-1};         // the file's
 };
 
 class FailingCalls : public FileCalls {
  public:
   explicit FailingCalls(Failures* failures) : failures_(failures) {}
+
+  int OpenTemporary(const char* directory) override {
+    return failures_->open_error != 0
+               ? static_cast<int>(Fail(failures_->open_error))
+               : FileCalls::OpenTemporary(directory);
+  }
 
   int Allocate(int fd, int64_t offset, int64_t bytes) override {
     failures_->fd = fd;
