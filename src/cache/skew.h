@@ -4,8 +4,9 @@
 // Source: InfiniGen (arXiv 2406.19707), section 4.2. Departures: RoPE stands
 // between the weights and q.k, so the matrix is applied to q and k after it
 // instead of being folded into the weights; one matrix per KV head, from the
-// queries of its whole group; the columns are chosen once, when it is made,
-// not for every prompt.
+// queries of its whole group; the columns are ordered once, when it is made,
+// by the product of both spectra (keys less their mean, which ranks nothing),
+// not for every prompt by the sum of |q|.
 
 #ifndef PYRAMIDKV_CACHE_SKEW_H_
 #define PYRAMIDKV_CACHE_SKEW_H_
