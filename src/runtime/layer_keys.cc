@@ -24,6 +24,7 @@ void Grow(int64_t needed, int64_t most, size_t width, AlignedBuffer<T>* to) {
 
 void LayerKeys::Configure(const Options& options) {
   options_ = options;
+  cold_.assign(options.kv_heads, 0);
   past_.assign(options.kv_heads, 0);
   for (auto* buffers : {&k_, &v_}) buffers->resize(options.kv_heads);
   for (auto* buffers : {&k16_, &v16_, &half_v_}) {
@@ -32,7 +33,7 @@ void LayerKeys::Configure(const Options& options) {
 }
 
 void LayerKeys::Reserve(int head, int fresh, int64_t most) {
-  const int64_t entries = int64_t{past_[head]} + fresh;
+  const int64_t entries = int64_t{before(head)} + fresh;
   const size_t d = options_.head_dim;
   Grow(entries, most, d, &k_[head]);
   if (options_.f32_values) {
@@ -45,14 +46,15 @@ void LayerKeys::Reserve(int head, int fresh, int64_t most) {
   Grow((entries + 1) / 2, (most + 1) / 2, 2 * d, &v16_[head]);
 }
 
-void LayerKeys::Begin(const KvCache& cache, int layer, int fresh, int64_t most,
-                      ThreadPool* pool) {
+Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
+                        int fresh, int64_t most, ThreadPool* pool) {
   items_.clear();
   std::vector<HeadView> views;
   for (int h = 0; h < options_.kv_heads; ++h) {
     views.push_back(cache.View(layer, h));
     past_[h] = views[h].length;
     DCHECK(views[h].first_slot == 0);
+    cold_[h] = cold != nullptr ? cold->length(layer, h) : 0;
     Reserve(h, fresh, most);
     for (int page = 0; page * kPageEntries < past_[h]; ++page) {
       items_.push_back({h, page});
@@ -62,12 +64,30 @@ void LayerKeys::Begin(const KvCache& cache, int layer, int fresh, int64_t most,
   pool->ParallelFor(static_cast<int>(items_.size()), [&](int i, int) {
     LoadItem(items_[i], views[items_[i].head], cache.shape().format);
   });
+  for (int h = 0; h < options_.kv_heads; ++h) {
+    if (cold_[h] > 0) PKV_RETURN_IF_ERROR(LoadCold(*cold, layer, h));
+  }
+  return {};
+}
+
+Status LayerKeys::LoadCold(const ColdTier& cold, int layer, int head) {
+  DCHECK(options_.f32_values);
+  float* const k = k_[head].data();
+  float* const v = v_[head].data();
+  PKV_RETURN_IF_ERROR(cold.Decode(layer, head, k, v));
+  if (!options_.bf16) return {};
+  const size_t d = options_.head_dim;
+  ToBf16(k, cold_[head] * d, k16_[head].data());
+  for (int i = 0; i < cold_[head]; ++i) {
+    StoreValueRow(v + i * d, options_.head_dim, i, v16_[head].data());
+  }
+  return {};
 }
 
 void LayerKeys::LoadItem(const Item& item, const HeadView& view,
                          const PageFormat& format) {
   const int first = item.page * kPageEntries;
-  const size_t at = size_t(first) * options_.head_dim;
+  const size_t at = size_t(cold_[item.head] + first) * options_.head_dim;
   PageRows to;
   if (options_.past_keys || !options_.bf16) to.k = k_[item.head].data() + at;
   if (options_.f32_values) to.v = v_[item.head].data() + at;
@@ -75,14 +95,23 @@ void LayerKeys::LoadItem(const Item& item, const HeadView& view,
     to.k16 = k16_[item.head].data() + at;
     to.v16 = v16_[item.head].data() + at;
   }
-  LoadPage(format, view.pages[item.page],
-           std::min(kPageEntries, view.length - first), to);
+  const int entries = std::min(kPageEntries, view.length - first);
+  // Pages begin with a pair of entries; behind an odd number of cold ones they
+  // do not.
+  const bool pairs = to.v16 != nullptr && cold_[item.head] % 2 == 0;
+  if (!pairs) to.v16 = nullptr;
+  LoadPage(format, view.pages[item.page], entries, to);
+  if (pairs || !options_.bf16) return;
+  for (int i = 0; i < entries; ++i) {
+    StoreValueRow(to.v + size_t(i) * options_.head_dim, options_.head_dim,
+                  cold_[item.head] + first + i, v16_[item.head].data());
+  }
 }
 
 void LayerKeys::Add(int row, const float* k, const float* v) {
   const int d = options_.head_dim;
   for (int h = 0; h < options_.kv_heads; ++h, k += d, v += d) {
-    const size_t at = size_t(past_[h]) + row;
+    const size_t at = size_t(before(h)) + row;
     std::copy(k, k + d, k_[h].data() + at * d);
     if (options_.f32_values) {
       std::copy(v, v + d, v_[h].data() + at * d);
@@ -99,7 +128,7 @@ void LayerKeys::Close(int rows) {
   if (!options_.bf16) return;
   const size_t d = options_.head_dim;
   for (int h = 0; h < options_.kv_heads; ++h) {
-    const size_t end = size_t(past_[h]) + rows;
+    const size_t end = size_t(before(h)) + rows;
     if (end % 2 == 0) continue;
     uint16_t* const half = v16_[h].data() + end / 2 * 2 * d + 1;
     for (size_t x = 0; x < d; ++x) half[2 * x] = 0;

@@ -1,5 +1,6 @@
-// K and V of one layer while a prompt pass is in it: what the cache holds of
-// the past, decoded, and behind it the rows of the pass.
+// K and V of one layer while a prompt pass is in it: what a cold tier holds,
+// what the cache holds of the past, both decoded, and then the rows of the
+// pass.
 //
 // Attention reads bf16 where the CPU multiplies it; f32 is there for those who
 // score and store. Of values that reach the cache as f16 and that nobody
@@ -16,7 +17,9 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "cache/cold_tier.h"
 #include "cache/kv_cache.h"
+#include "pyramidkv/status.h"
 
 namespace pyramidkv {
 
@@ -32,10 +35,11 @@ class LayerKeys {
   // The memory of earlier passes is used again.
   void Configure(const Options& options);
 
-  // Decodes what the cache holds of a layer. `fresh`: rows that may be added;
-  // `most`: bound on the entries of later calls, so that they find room.
-  void Begin(const KvCache& cache, int layer, int fresh, int64_t most,
-             ThreadPool* pool);
+  // Decodes what the cache and the cold tier (or null) hold of a layer.
+  // `fresh`: rows that may be added; `most`: bound on the entries of later
+  // calls, so that they find room. Errors: of ColdTier::Decode.
+  Status Begin(const KvCache& cache, const ColdTier* cold, int layer, int fresh,
+               int64_t most, ThreadPool* pool);
 
   // k, v [kv_heads, head_dim] of fresh row `row`.
   void Add(int row, const float* k, const float* v);
@@ -46,9 +50,12 @@ class LayerKeys {
 
   const int* past() const { return past_.data(); }  // [kv_heads]
   int past(int head) const { return past_[head]; }
+  int cold(int head) const { return cold_[head]; }
+  // Entries in front of the fresh ones.
+  int before(int head) const { return cold_[head] + past_[head]; }
 
-  // [past + fresh, head_dim], fresh ones from `past` on. Past ones are there
-  // if they were asked for.
+  // [cold + past + fresh, head_dim]. Past ones are there if they were asked
+  // for.
   std::span<const AlignedBuffer<float>> k() const { return k_; }
   const float* k(int head) const { return k_[head].data(); }
   const float* v(int head) const {  // null: see fresh_v16
@@ -68,11 +75,12 @@ class LayerKeys {
     int page;
   };
   void Reserve(int head, int fresh, int64_t most);
+  Status LoadCold(const ColdTier& cold, int layer, int head);
   void LoadItem(const Item& item, const HeadView& view,
                 const PageFormat& format);
 
   Options options_;
-  std::vector<int> past_;                           // [kv_heads]
+  std::vector<int> cold_, past_;                    // [kv_heads]
   std::vector<AlignedBuffer<float>> k_, v_;         // [kv_heads]
   std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // [kv_heads] bf16
   std::vector<AlignedBuffer<uint16_t>> half_v_;     // [kv_heads] f16

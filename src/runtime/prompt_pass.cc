@@ -163,7 +163,7 @@ LayerKeys::Options PromptPass::KeyOptions() const {
     const Compressor& compressor = s->compressor;
     const bool scores = compressor.needs().window_rows > 0;
     options.past_keys = options.past_keys || scores;
-    options.f32_values = options.f32_values ||
+    options.f32_values = options.f32_values || s->cold != nullptr ||
                          s->cache.shape().format.v != Codec::kF16 ||
                          (scores && compressor.reads_values());
   }
@@ -207,7 +207,7 @@ void PromptPass::EmbedTile(int tile) {
 Result<bool> PromptPass::Step() {
   if (layer_ == params_.layers) return true;
   PackLayer();
-  if (tile_ == 0) BeginLayer();
+  if (tile_ == 0) PKV_RETURN_IF_ERROR(BeginLayer());
   const int first = tile_;
   // Repetitions write their keys over each other: one at a time.
   int count = 1;
@@ -239,6 +239,7 @@ Result<bool> PromptPass::Step() {
   if (layer_ < params_.layers) return false;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(s->compressor.End(&s->cache));
+    PKV_RETURN_IF_ERROR(s->Settle());
     s->position = position_ + rows_;
     if (sparse_) s->prefill_mass = blocks_.covered();
   }
@@ -255,13 +256,14 @@ bool PromptPass::NeedsAttention(int tile) const {
   return keep_lse_ || NeedsOutput(tile);
 }
 
-void PromptPass::BeginLayer() {
+Status PromptPass::BeginLayer() {
   blocks_.BeginLayer();
   const KvCache& cache = targets_[0]->cache;
   const int fresh = rows_ + longest_repetition_;
   // A streamed prompt never leaves more in the cache than it has tokens.
   const int64_t most = int64_t{prompt_end_} + longest_repetition_;
-  work_.keys.Begin(cache, layer_, fresh, most, context_.pool);
+  PKV_RETURN_IF_ERROR(work_.keys.Begin(cache, targets_[0]->cold.get(), layer_,
+                                       fresh, most, context_.pool));
   for (int h = 0; h < params_.kv_heads; ++h) {
     const HeadView view = cache.View(layer_, h);
     bias_[h].clear();
@@ -269,6 +271,7 @@ void PromptPass::BeginLayer() {
     bias_[h].assign(view.bias, view.bias + view.length);
     bias_[h].resize(size_t(view.length) + fresh, 0.0f);
   }
+  return {};
 }
 
 void PromptPass::PackLayer() {
@@ -359,7 +362,7 @@ void PromptPass::AttendRows(int tile, int worker) {
   t.q_stride = t.out_stride = q_width;
   const LayerKeys& keys = work_.keys;
   for (int h = 0; h < p.kv_heads; ++h) {
-    const int past = keys.past(h);
+    const int past = keys.past(h), before = keys.before(h);
     const size_t offset = size_t(h) * p.group() * p.head_dim;
     t.q = query(tile) + offset;
     t.out = s->attention.data() + offset;
@@ -378,8 +381,8 @@ void PromptPass::AttendRows(int tile, int worker) {
           targets_[0]->FirstVisible(layer_, segment.position + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
       while (begin < past && view.position(begin) < visible) ++begin;
-      t.begin[i] = visible <= position_ ? begin : past + visible - position_;
-      t.end[i] = past + segment.entry + row + 1;
+      t.begin[i] = visible <= position_ ? begin : before + visible - position_;
+      t.end[i] = before + segment.entry + row + 1;
     }
     if (IsSparse()) blocks_.Choose(h, worker, &t);
     if (context_.bf16_attention) {
@@ -432,8 +435,10 @@ Status PromptPass::EndLayer() {
   std::vector<const float*> k, v;
   std::vector<const uint16_t*> fresh_v16;
   for (int h = 0; h < params_.kv_heads; ++h) {
-    k.push_back(keys.k(h));
-    v.push_back(keys.v(h));
+    // What lies in a cold tier stays there.
+    const size_t cold = size_t(keys.cold(h)) * params_.head_dim;
+    k.push_back(keys.k(h) + cold);
+    v.push_back(cold > 0 ? keys.v(h) + cold : keys.v(h));
     fresh_v16.push_back(keys.fresh_v16(h));
   }
   LayerEntries entries;

@@ -92,7 +92,7 @@ class PromptPass {
   LayerKeys::Options KeyOptions() const;
   void ResizeBuffers();
   void EmbedTile(int tile);
-  void BeginLayer();
+  Status BeginLayer();
   void PackLayer();
   void ProjectTile(int tile, int worker);  // norm, Q K V, RoPE
   void AttendTile(int tile, int worker);   // attention, output projection

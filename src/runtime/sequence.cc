@@ -74,6 +74,7 @@ Status Sequence::Offload(const EvictedEntries& e) {
     std::copy_n(e.v + order[i] * d, d, v.data() + i * d);
     positions[i] = e.positions[order[i]];
   }
+  const std::lock_guard lock(cold_mutex_);
   return cold->Append(e.layer, e.head, e.count, k.data(), v.data(), d,
                       positions.data());
 }

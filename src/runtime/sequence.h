@@ -4,6 +4,7 @@
 #define PYRAMIDKV_RUNTIME_SEQUENCE_H_
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -80,8 +81,11 @@ struct Sequence {
   std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:
+  // From any thread: heads are compacted in parallel.
   Status Offload(const EvictedEntries& e);
   Status Renumber(int longest, ThreadPool* pool);
+
+  std::mutex cold_mutex_;  // guards Append of `cold`
 };
 
 }  // namespace pyramidkv
