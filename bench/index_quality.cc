@@ -116,7 +116,8 @@ Capture Reader::Read(const std::vector<int>& context,
       Must(ParseCacheSpec("snapkv,tokens=1000000,evict=decode,type=f32"));
   Sequence sequence(&pages_, *model_, spec, p.context_length, 0);
   Sequence* const target = &sequence;
-  PromptPass pass(context_, context, {&target, 1}, {});
+  PromptWorkspace work;
+  PromptPass pass(context_, context, {&target, 1}, {}, &work);
   Must(pass.Begin(static_cast<int>(context.size())));
   while (!Must(pass.Step())) {
   }

@@ -24,8 +24,11 @@ inline std::unique_ptr<Engine> TinyEngine(const TinyGgufOptions& options,
        ("pyramidkv_tiny_" + std::to_string(getpid()) + ".gguf"))
           .string();
   EXPECT_TRUE(WriteTinyGguf(options, path));
-  auto engine = Engine::Load(
-      {.model_path = path, .threads = threads, .compute = compute});
+  EngineOptions engine_options;
+  engine_options.model_path = path;
+  engine_options.threads = threads;
+  engine_options.compute = compute;
+  auto engine = Engine::Load(engine_options);
   std::filesystem::remove(path);  // stays mapped
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   return engine.ok() ? std::move(*engine) : nullptr;
