@@ -95,21 +95,26 @@ class ColdTierModel : public ::testing::TestWithParam<Case> {
     head.index.Score(q, group, nullptr, best.data());
     std::vector<std::pair<float, int>> near;
     for (int b = 0; b < head.blocks(); ++b) {
-      float distance = -INFINITY;
+      float distance = -INFINITY, share = 0;
       for (int g = 0; g < group; ++g) {
         const float* const row = &best[static_cast<size_t>(g) * all];
         const float top = *std::max_element(row, row + all);
         distance = std::max(distance, row[b] - top);
+        float sum = 0;
+        for (int x = 0; x < head.blocks(); ++x) {
+          sum += std::exp((row[x] - top) * kScale);
+        }
+        if (sum > 0) share += std::exp((row[b] - top) * kScale) / sum;
       }
       if (distance * double{kScale} >= -options_.alpha) {
-        near.emplace_back(-distance, b);
+        near.emplace_back(-share, b);
       }
     }
     std::sort(near.begin(), near.end());
     const double most = std::floor(options_.fetch * head.blocks() + 1e-9);
     if (near.size() > most) near.resize(std::max<size_t>(1, size_t(most)));
     std::vector<int> wanted;
-    for (const auto& [distance, block] : near) wanted.push_back(block);
+    for (const auto& [share, block] : near) wanted.push_back(block);
     std::sort(wanted.begin(), wanted.end());
     return wanted;
   }

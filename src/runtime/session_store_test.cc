@@ -148,6 +148,7 @@ Engine* SessionStoreTest::other_ = nullptr;
 
 TEST_F(SessionStoreTest, GoesOnBitForBitWithEveryPolicy) {
   for (const std::string& kv : Specs()) {
+    if (kv.starts_with("infinigen")) continue;  // refused: recall_test.cc
     SCOPED_TRACE(kv);
     auto session = Talk(engine_, kv);
     ASSERT_TRUE(session->Save(path_).ok());
