@@ -52,7 +52,8 @@ def test_what_it_reports(ids_512, tmp_path):
     assert tier["index"] == "sign"
     # 10 bytes of 256 an entry, and what is resident.
     assert tier["index_bytes"] <= 1.3 * tier["entries"] * 10
-    assert tier["bytes"] < 0.45 * tier["entries"] * 256
+    # A last block of its own per head weighs on a text as short as this.
+    assert tier["bytes"] < 0.55 * tier["entries"] * 256
     assert tier["file_bytes"] >= (tier["entries"] - 16 * heads) * 256
     assert kv["bytes"] > tier["bytes"]
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,16 @@ from support.schema import NUMBER, OPTIONAL, check
 
 KV_LAYER = {"layer": int, "budget": OPTIONAL(int), "kept": [int],
             "bytes": int, "retained_mass": OPTIONAL(NUMBER)}
+TIER = {"index": str, "entries": int, "bytes": int, "index_bytes": int,
+        "file_bytes": int, "fetch_share": OPTIONAL(NUMBER),
+        "hit_rate": OPTIONAL(NUMBER), "bytes_per_token": OPTIONAL(NUMBER),
+        "read_ms": NUMBER, "stall_ms": NUMBER, "overlap": OPTIONAL(NUMBER)}
 KV = {"requested": str, "spec": str, "policy": str, "prefill": str,
       "tokens_seen": int, "tokens_kept_mean": NUMBER, "entries_kept": int,
       "entries_full": int, "bytes": int, "bytes_full": int, "peak_bytes": int,
       "prefill_mass": OPTIONAL(NUMBER),
       "retained_mass": OPTIONAL(NUMBER), "warnings": [str],
-      "layers": [KV_LAYER]}
+      "layers": [KV_LAYER], "tier": OPTIONAL(TIER)}
 TIMINGS = {"load_ms": NUMBER, "prefill_ms": NUMBER,
            "ttft_ms": OPTIONAL(NUMBER), "tpot_ms": OPTIONAL(NUMBER),
            "prefill_tokens_per_s": OPTIONAL(NUMBER),
@@ -39,6 +43,7 @@ BENCH = {"machine": {"cpu": str, "processors": int, "memory_bytes": int,
                    "prefill_tokens_per_s": NUMBER,
                    "decode_tokens_per_s": NUMBER, "kv_bytes": int,
                    "kv_bytes_full": int, "peak_rss_bytes": int, "runs": int,
+                   "tier": OPTIONAL(TIER),
                    "spread": {"ttft_ms": NUMBER, "tpot_ms": NUMBER}}]}
 
 COUNT = "1, 2, 3, 4, 5, 6,"
