@@ -115,6 +115,10 @@ TEST(Recall, OffloadsWhatDecodingEvicts) {
 
 TEST(Recall, RefusesWhatItCannotDo) {
   auto engine = TinyEngine(Options(), 1, Compute::kAuto);
+  const auto skew = engine->NewSession({.kv = "infinigen,index=skew"});
+  ASSERT_FALSE(skew.ok());
+  EXPECT_EQ(skew.status().code(), StatusCode::kUsage);
+  EXPECT_NE(skew.status().message().find("index=skew"), std::string::npos);
   auto session = MakeSession(engine.get(), "infinigen");
   ASSERT_TRUE(session->Read(RandomTokens(50, 320, 1), {}).ok());
   const Status saved = session->Save(

@@ -43,6 +43,11 @@ Status Sequence::Open(const ColdPlace& place) {
         "all layers of this model have a sliding window; allowed: "
         "remainder=drop");
   }
+  if (spec.index == IndexKind::kSkew && place.skew == nullptr) {
+    return Status::Usage(
+        "cache spec: index=skew needs directions measured on the model, and "
+        "nothing measures them yet; allowed: index=sign, quest or cluster");
+  }
   ColdTierOptions options;
   options.layers = p.layers;
   options.kv_heads = p.kv_heads;
