@@ -238,7 +238,8 @@ void DecodeAttention(benchmark::State& state, Codec codec, bool received) {
     MergeDecodeParts(results.data(), head.parts(), kGroup, kHeadDim,
                      out.data());
     if (received) {
-      AddReceived(head, results.data(), weights.data(), sums.data());
+      AddReceived(head, {results.data(), head.parts()}, weights.data(),
+                  sums.data());
     }
   }
   SetBytes(state, double(stored.memory.bytes()));

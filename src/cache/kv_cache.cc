@@ -18,6 +18,10 @@ size_t PagesFor(int entries) {
   return (static_cast<size_t>(entries) + kPageEntries - 1) / kPageEntries;
 }
 
+size_t FinePagesFor(size_t entries) {
+  return (entries + kFinePositions - 1) / kFinePositions;
+}
+
 // Positions grow by whole pages: doubling would make `bytes` a lie.
 size_t PositionCapacity(size_t entries) {
   return (entries + kPageEntries - 1) / kPageEntries * kPageEntries;
@@ -48,17 +52,11 @@ struct KvCache::Rows {
 // Entry i is in slot i % kPageEntries of page i / kPageEntries.
 struct KvCache::Head : HeadState {
   std::vector<std::byte*> pages;
+  std::byte* fine = nullptr;
+  std::vector<std::byte*> recent;  // from entry recent_begin on
 
   int32_t position(int i) const {
     return positions.empty() ? base + i : positions[i];
-  }
-
-  // The first entry at or after a position.
-  int LowerBound(int at) const {
-    if (positions.empty()) return std::clamp(at - base, 0, length);
-    return static_cast<int>(
-        std::lower_bound(positions.begin(), positions.end(), at) -
-        positions.begin());
   }
 
   void Evicted(int32_t from, int32_t before) {
@@ -244,8 +242,7 @@ Status KvCache::GiveUnkept(int layer, int h, std::span<const int> kept) const {
       continue;
     }
     const size_t at = positions.size() * d;
-    LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries,
-              k.data() + at, v.data() + at);
+    LoadOne(head, i, k.data() + at, v.data() + at);
     positions.push_back(head.position(i));
   }
   return evicted_sink_({layer, h, static_cast<int>(count), k.data(), v.data(),
@@ -258,18 +255,23 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
   if (seen == 0) return {};
   DCHECK(position >= head.seen);
   if (rows.count > 0) {
+    if (HasFinePages(shape_.format) && position + rows[0] < kFinePositions) {
+      PKV_RETURN_IF_ERROR(MakeFine(head));
+    }
     PKV_RETURN_IF_ERROR(MakeRoom(head, rows.count));
+    if (Status s = MakeRecent(head, position, rows, seen); !s.ok()) {
+      SetLength(head, head.length);
+      return s;
+    }
     head.AppendSides(position, rows, rope_shift_);
     head.AppendPositions(position, rows);
   }
-  const PageFormat& format = shape_.format;
-  for (int i = 0; i < rows.count; ++i) {
-    const int at = head.length + i;
-    const size_t offset = rows[i] * rows.stride;
-    StoreEntry(format, head.pages[at / kPageEntries], at % kPageEntries,
-               rows.k + offset, rows.v + offset);
-  }
   head.length += rows.count;
+  for (int i = 0; i < rows.count; ++i) {
+    const size_t offset = rows[i] * rows.stride;
+    StoreOne(head, head.length - rows.count + i, rows.k + offset,
+             rows.v + offset);
+  }
 
   if (position > head.seen) head.Evicted(head.seen, position);
   if (rows.count < seen) {
@@ -278,13 +280,169 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
     head.Evicted(position + gap, position + seen);
   }
   head.seen = position + seen;
+  TrimRecent(head);
   return {};
 }
 
+int KvCache::FineEntries(const Head& head) const {
+  return HasFinePages(shape_.format) ? head.LowerBound(kFinePositions) : 0;
+}
+
+bool KvCache::LoadFine(int layer, int h, int i, float* k, float* v) const {
+  return LoadFine(head(layer, h), i, k, v);
+}
+
+bool KvCache::LoadFine(const Head& head, int i, float* k, float* v) const {
+  const PageFormat fine = FineFormat(shape_.format);
+  if (i < FineEntries(head)) {
+    LoadEntry(fine, head.fine, i, k, v);
+  } else if (i >= RecentFrom(head)) {
+    const int slot = i - head.recent_begin;
+    LoadEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
+              k, v);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void KvCache::LoadOne(const Head& head, int i, float* k, float* v) const {
+  if (LoadFine(head, i, k, v)) return;
+  LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries, k,
+            v);
+}
+
+// REQUIRES: the head's position of entry i is there.
+void KvCache::StoreOne(Head& head, int i, const float* k, const float* v) {
+  StoreEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries, k,
+             v);
+  const PageFormat fine = FineFormat(shape_.format);
+  if (HasFinePages(shape_.format) && head.position(i) < kFinePositions) {
+    StoreEntry(fine, head.fine, i, k, v);
+  }
+  if (!head.recent.empty() && i >= head.recent_begin) {
+    const int slot = i - head.recent_begin;
+    StoreEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
+               k, v);
+  }
+}
+
+// The first entry that the next token reads from the recent pages.
+int KvCache::RecentFrom(const Head& head) const {
+  if (head.recent.empty()) return head.length;
+  return std::max(head.recent_begin,
+                  head.LowerBound(head.seen - FineRecent(shape_.format)));
+}
+
+// Room for those of the rows that are recent then. Called before `length`
+// grows.
+Status KvCache::MakeRecent(Head& head, int position, const Rows& rows,
+                           int seen) {
+  const int recent = FineRecent(shape_.format);
+  if (recent == 0) return {};
+  const size_t bytes = FinePageBytes(shape_.format);
+  const int oldest = position + seen - recent - kFineSlack;
+  int first = 0;  // row that is recent
+  while (first < rows.count && position + rows[first] < oldest) ++first;
+  if (first > 0 || head.recent.empty()) {  // nothing older is
+    for (std::byte* page : head.recent) pool_->Release(page);
+    head.recent.clear();
+    head.recent_begin = head.length + first;
+  }
+  const int used = std::max(head.length - head.recent_begin, 0);
+  if (used % kFinePositions != 0) {
+    PKV_RETURN_IF_ERROR(MakeOwn(bytes, &head.recent.back()));
+  }
+  const size_t pages =
+      FinePagesFor(head.length + rows.count - head.recent_begin);
+  while (head.recent.size() < pages) {
+    std::byte* const page = pool_->Allocate(bytes);
+    if (page == nullptr) return OutOfMemory();
+    head.recent.push_back(page);
+  }
+  return {};
+}
+
+// As MoveFine, for the recent pages.
+void KvCache::MoveRecent(Head& head, std::span<const int> kept) {
+  const PageFormat format = FineFormat(shape_.format);
+  const auto page = [&](int slot) {
+    return head.recent[slot / kFinePositions];
+  };
+  const int begin = static_cast<int>(
+      std::lower_bound(kept.begin(), kept.end(), head.recent_begin) -
+      kept.begin());
+  for (int i = begin; i < static_cast<int>(kept.size()); ++i) {
+    const int from = kept[i] - head.recent_begin, to = i - begin;
+    if (from == to) continue;
+    CopyEntry(format, page(to), to % kFinePositions, page(from),
+              from % kFinePositions);
+  }
+  head.recent_begin = begin;
+}
+
+// Gives back the recent pages that nobody reads any more.
+void KvCache::TrimRecent(Head& head) {
+  if (head.length <= head.recent_begin || head.length == 0) {
+    for (std::byte* page : head.recent) pool_->Release(page);
+    head.recent.clear();
+  }
+  if (head.recent.empty()) {
+    head.recent_begin = head.length;
+    return;
+  }
+  const size_t pages = FinePagesFor(head.length - head.recent_begin);
+  while (head.recent.size() > pages) {
+    pool_->Release(head.recent.back());
+    head.recent.pop_back();
+  }
+  const int oldest =
+      head.LowerBound(head.seen - FineRecent(shape_.format) - kFineSlack);
+  const int aged = std::max(0, oldest - head.recent_begin) / kFinePositions;
+  for (int p = 0; p < aged; ++p) pool_->Release(head.recent[p]);
+  head.recent.erase(head.recent.begin(), head.recent.begin() + aged);
+  head.recent_begin += aged * kFinePositions;
+}
+
+// Fine pages of our own, those that there are.
+Status KvCache::MakeFineOwn(Head& head) {
+  const size_t bytes = FinePageBytes(shape_.format);
+  if (head.fine != nullptr) PKV_RETURN_IF_ERROR(MakeOwn(bytes, &head.fine));
+  for (std::byte*& page : head.recent) {
+    PKV_RETURN_IF_ERROR(MakeOwn(bytes, &page));
+  }
+  return {};
+}
+
+// A page for the first entries.
+Status KvCache::MakeFine(Head& head) {
+  const size_t bytes = FinePageBytes(shape_.format);
+  if (head.fine != nullptr) return MakeOwn(bytes, &head.fine);
+  head.fine = pool_->Allocate(bytes);
+  return head.fine != nullptr ? Status() : OutOfMemory();
+}
+
+// Entry kept[i] moves to i. REQUIRES: the fine page is our own.
+void KvCache::MoveFine(Head& head, std::span<const int> kept) {
+  const PageFormat format = FineFormat(shape_.format);
+  const int fine = FineEntries(head);
+  for (int i = 0; i < static_cast<int>(kept.size()) && kept[i] < fine; ++i) {
+    if (kept[i] != i) CopyEntry(format, head.fine, i, head.fine, kept[i]);
+  }
+}
+
+void KvCache::ReleasePages(Head* head) {
+  for (std::byte* page : head->pages) pool_->Release(page);
+  head->pages.clear();
+  if (head->fine != nullptr) pool_->Release(head->fine);
+  head->fine = nullptr;
+  for (std::byte* page : head->recent) pool_->Release(page);
+  head->recent.clear();
+}
+
 // A page that others share is replaced by a copy of our own.
-Status KvCache::MakeOwn(std::byte** page) {
+Status KvCache::MakeOwn(size_t page_bytes, std::byte** page) {
   if (pool_->Unique(*page)) return {};
-  const size_t page_bytes = shape_.format.page_bytes();
   std::byte* const copy = pool_->Allocate(page_bytes);
   if (copy == nullptr) return OutOfMemory();
   std::memcpy(copy, *page, page_bytes);
@@ -297,7 +455,7 @@ Status KvCache::MakeOwn(std::byte** page) {
 Status KvCache::MakeRoom(Head& head, int count) {
   const size_t page_bytes = shape_.format.page_bytes();
   if (head.length % kPageEntries != 0) {
-    PKV_RETURN_IF_ERROR(MakeOwn(&head.pages.back()));
+    PKV_RETURN_IF_ERROR(MakeOwn(page_bytes, &head.pages.back()));
   }
   const size_t pages = PagesFor(head.length + count);
   while (head.pages.size() < pages) {
@@ -321,6 +479,10 @@ HeadView KvCache::View(int layer, int h) const {
   if (!head.bias.empty()) view.bias = head.bias.data();
   if (!head.scores.empty()) view.scores = head.scores.data();
   if (!head.rope.empty()) view.rope = head.rope.data();
+  view.fine_page = &head.fine;
+  view.fine = FineEntries(head);
+  view.recent_pages = head.recent.data();
+  view.recent_begin = head.recent.empty() ? head.length : head.recent_begin;
   return view;
 }
 
@@ -330,9 +492,8 @@ void KvCache::Decode(int layer, int h, float* k, float* v) const {
   const Head& head = this->head(layer, h);
   const size_t d = shape_.format.head_dim;
   for (int i = 0; i < head.length; ++i) {
-    LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries,
-              k != nullptr ? k + i * d : nullptr,
-              v != nullptr ? v + i * d : nullptr);
+    LoadOne(head, i, k != nullptr ? k + i * d : nullptr,
+            v != nullptr ? v + i * d : nullptr);
   }
 }
 
@@ -345,7 +506,10 @@ Status KvCache::Compact(int layer, int h, std::span<const int> kept) {
   if (n == head.length) return {};
 
   if (evicted_sink_) PKV_RETURN_IF_ERROR(GiveUnkept(layer, h, kept));
+  PKV_RETURN_IF_ERROR(MakeFineOwn(head));
   PKV_RETURN_IF_ERROR(MoveEntries(head, kept));
+  MoveFine(head, kept);
+  MoveRecent(head, kept);
   int gap = 0;  // the first entry that leaves
   while (gap < n && kept[gap] == gap) ++gap;
   head.Evicted(head.position(gap), head.seen);
@@ -408,6 +572,14 @@ void KvCache::SetLength(Head& head, int length) {
     Trim(side);
   });
   head.TrimPositions();
+  DropFine(head);
+  TrimRecent(head);
+}
+
+void KvCache::DropFine(Head& head) {
+  if (head.fine == nullptr || FineEntries(head) > 0) return;
+  pool_->Release(head.fine);
+  head.fine = nullptr;
 }
 
 // Builds the head anew: merged entries stand between kept ones, so nearly all
@@ -417,6 +589,7 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
   if (merged.empty()) return Compact(layer, h, kept);
   Head& old = head(layer, h);
   const PageFormat& format = shape_.format;
+  const PageFormat fine = FineFormat(format);
   Head built;
   built.seen = old.seen;
   built.evicted_from = old.evicted_from;
@@ -427,8 +600,19 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
   Reserve(total, &built.bias);
   if (!old.scores.empty()) Reserve(total, &built.scores);
   if (!old.rope.empty()) Reserve(total, &built.rope);
-  if (Status status = MakeRoom(built, total); !status.ok()) {
-    for (std::byte* page : built.pages) pool_->Release(page);
+  Status status = MakeRoom(built, total);
+  if (status.ok() && old.fine != nullptr) status = MakeFine(built);
+  built.recent_begin = total;  // until there is one
+  const size_t recent =
+      old.recent.empty() ? 0 : old.recent.size() + FinePagesFor(merged.size());
+  while (status.ok() && built.recent.size() < recent) {
+    built.recent.push_back(pool_->Allocate(FinePageBytes(format)));
+    if (built.recent.back() != nullptr) continue;
+    built.recent.pop_back();
+    status = OutOfMemory();
+  }
+  if (!status.ok()) {
+    ReleasePages(&built);
     return status;
   }
   size_t next_kept = 0, next_merged = 0;
@@ -442,6 +626,17 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
       const int from = kept[next_kept++];
       CopyEntry(format, page, i % kPageEntries, old.pages[from / kPageEntries],
                 from % kPageEntries);
+      if (from < FineEntries(old)) {
+        CopyEntry(fine, built.fine, i, old.fine, from);
+      }
+      if (!old.recent.empty() && from >= old.recent_begin) {
+        built.recent_begin = std::min(built.recent_begin, i);
+        const int slot = i - built.recent_begin;
+        const int old_slot = from - old.recent_begin;
+        CopyEntry(fine, built.recent[slot / kFinePositions],
+                  slot % kFinePositions, old.recent[old_slot / kFinePositions],
+                  old_slot % kFinePositions);
+      }
       built.positions.push_back(old.position(from));
       built.bias.push_back(old.bias.empty() ? 0.0f : old.bias[from]);
       if (!old.scores.empty()) built.scores.push_back(old.scores[from]);
@@ -449,8 +644,9 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
     } else {
       const MergedEntry& m = merged[next_merged++];
       DCHECK(built.positions.empty() || built.positions.back() < m.position);
-      StoreEntry(format, page, i % kPageEntries, m.k, m.v);
       built.positions.push_back(m.position);
+      built.base = built.positions.front();
+      StoreOne(built, i, m.k, m.v);
       built.bias.push_back(m.bias);
       if (!old.scores.empty()) built.scores.push_back(m.score);
       if (!old.rope.empty()) built.rope.push_back(m.rope);
@@ -459,7 +655,9 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
   built.length = total;
   built.base = built.positions.front();
   built.TrimPositions();
-  for (std::byte* page : old.pages) pool_->Release(page);
+  DropFine(built);
+  TrimRecent(built);
+  ReleasePages(&old);
   old = std::move(built);
   return {};
 }
@@ -481,8 +679,9 @@ Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
   Head& head = this->head(layer, h);
   const PageFormat& format = shape_.format;
   for (std::byte*& page : head.pages) {
-    PKV_RETURN_IF_ERROR(MakeOwn(&page));
+    PKV_RETURN_IF_ERROR(MakeOwn(format.page_bytes(), &page));
   }
+  PKV_RETURN_IF_ERROR(MakeFineOwn(head));
   std::vector<float> table(2 * rope.pairs()), k(format.head_dim),
       v(format.head_dim);
   int table_for = 0;  // nothing is rotated by 0
@@ -493,11 +692,10 @@ Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
       RopeTable(rope.inv_freq.data(), rope.pairs(), delta, 1.0f, table.data());
       table_for = delta;
     }
-    std::byte* const page = head.pages[i / kPageEntries];
-    LoadEntry(format, page, i % kPageEntries, k.data(), v.data());
+    LoadOne(head, i, k.data(), v.data());
     ApplyRope(table.data(), rope.pairs(), rope.neox, 1, format.head_dim,
               k.data());
-    StoreEntry(format, page, i % kPageEntries, k.data(), v.data());
+    StoreOne(head, i, k.data(), v.data());
   }
   Reserve(head.length, &head.rope);
   head.rope.resize(head.length);
@@ -526,7 +724,10 @@ void KvCache::DropBefore(int layer, int h, int position) {
     Trim(side);
   });
   head.length -= entries;
+  head.recent_begin -= entries;
   head.TrimPositions();
+  DropFine(head);
+  TrimRecent(head);
 }
 
 Status KvCache::Truncate(int position) {
@@ -559,13 +760,15 @@ KvCache KvCache::Fork() const {
   copy.rope_shift_ = rope_shift_;
   for (Head& head : copy.heads_) {
     for (std::byte* page : head.pages) pool_->AddReference(page);
+    if (head.fine != nullptr) pool_->AddReference(head.fine);
+    for (std::byte* page : head.recent) pool_->AddReference(page);
   }
   return copy;
 }
 
 void KvCache::Clear() {
   for (Head& head : heads_) {
-    for (std::byte* page : head.pages) pool_->Release(page);
+    ReleasePages(&head);
     head = Head();
   }
   rope_shift_ = 0;
@@ -582,13 +785,31 @@ Status KvCache::ImportHead(
   for (size_t p = 0; status.ok() && p < built.pages.size(); ++p) {
     status = read_page({built.pages[p], shape_.format.page_bytes()});
   }
+  static_cast<HeadState&>(built) = std::move(state);
+  if (status.ok() && FineEntries(built) > 0) {
+    status = MakeFine(built);
+    if (status.ok()) {
+      status = read_page({built.fine, FinePageBytes(shape_.format)});
+    }
+  }
+  const size_t recent = FineRecent(shape_.format) > 0
+                            ? FinePagesFor(built.length - built.recent_begin)
+                            : 0;
+  while (status.ok() && built.recent.size() < recent) {
+    std::byte* const page = pool_->Allocate(FinePageBytes(shape_.format));
+    if (page == nullptr) {
+      status = OutOfMemory();
+      break;
+    }
+    built.recent.push_back(page);
+    status = read_page({page, FinePageBytes(shape_.format)});
+  }
   if (!status.ok()) {
-    for (std::byte* page : built.pages) pool_->Release(page);
+    ReleasePages(&built);
     return status;
   }
-  static_cast<HeadState&>(built) = std::move(state);
   Head& old = head(layer, h);
-  for (std::byte* page : old.pages) pool_->Release(page);
+  ReleasePages(&old);
   old = std::move(built);
   return {};
 }
@@ -604,6 +825,8 @@ int64_t KvCache::layer_bytes(int layer) const {
   for (int h = 0; h < shape_.kv_heads; ++h) {
     const Head& head = this->head(layer, h);
     sum += head.pages.size() * shape_.format.page_bytes() + head.side_bytes();
+    sum += ((head.fine != nullptr ? 1 : 0) + head.recent.size()) *
+           FinePageBytes(shape_.format);
   }
   return static_cast<int64_t>(sum);
 }

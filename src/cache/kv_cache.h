@@ -11,7 +11,11 @@
 //      tokens it stands for), a score (what a scorer gathered so far) and,
 //      once the cache was renumbered, the position of its rotation. A head
 //      has each of these for all of its entries or for none.
-//   5. `bytes` counts pages and side arrays; both are given back to the
+//   5. Where entries are quantised, those at positions before kFinePositions
+//      are held in f16, too, in a page of their own, and are read there; with
+//      4 bits per channel also the newest ones (FineRecent). These receive
+//      most of the attention.
+//   6. `bytes` counts pages and side arrays; both are given back to the
 //      system when entries leave.
 //
 // Two lengths are kept apart: the logical position (of the next token, never
@@ -24,6 +28,7 @@
 #ifndef PYRAMIDKV_CACHE_KV_CACHE_H_
 #define PYRAMIDKV_CACHE_KV_CACHE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -37,11 +42,43 @@
 
 namespace pyramidkv {
 
+inline constexpr int kFinePositions = 16;
+
 struct KvShape {
   int layers = 0;
   int kv_heads = 0;
   PageFormat format;
 };
+
+// Whether a cache has fine pages, and what they are like.
+constexpr bool HasFinePages(const PageFormat& format) {
+  return IsQuantized(format.k) || IsQuantized(format.v);
+}
+inline PageFormat FineFormat(const PageFormat& format) {
+  return {format.head_dim, IsQuantized(format.k) ? Codec::kF16 : format.k,
+          IsQuantized(format.v) ? Codec::kF16 : format.v, kFinePositions};
+}
+// Bytes of one; 0: there are none.
+inline size_t FinePageBytes(const PageFormat& format) {
+  return HasFinePages(format) ? FineFormat(format).page_bytes() : 0;
+}
+// A token reads entries at so many positions up to its own in f16.
+constexpr int FineRecent(const PageFormat& format) {
+  return CodecBits(format.k) <= 4 || CodecBits(format.v) <= 4 ? 128 : 0;
+}
+// Rows that are decoded in one call read alike: the first of them still finds
+// what it would alone.
+inline constexpr int kFineSlack = 16;
+// The most bytes of fine pages that a head has.
+inline int64_t FineBytes(const PageFormat& format) {
+  const int recent = FineRecent(format);
+  const int pages = recent > 0 ? 2 + (recent + kFineSlack) / kFinePositions : 1;
+  return static_cast<int64_t>(pages * FinePageBytes(format));
+}
+// What a stored page of a cache is told from others by.
+inline int64_t StoredPageBytes(const PageFormat& format) {
+  return static_cast<int64_t>(format.page_bytes() + FinePageBytes(format));
+}
 
 // What attention reads: the pages of one head. Valid until the head changes.
 struct HeadView {
@@ -54,12 +91,25 @@ struct HeadView {
   const float* bias = nullptr;    // [length] added to the logits, or null
   const float* scores = nullptr;  // [length], or null
   const int32_t* rope = nullptr;  // [length] rotated for these; null: position
+  // The first `fine` entries are read from slots [0, fine) of one more page, of
+  // FineFormat; what the others hold of them is coarser.
+  const std::byte* const* fine_page = nullptr;
+  int fine = 0;
+  // The same of the newest ones: entry i is in slot i - recent_begin of these.
+  const std::byte* const* recent_pages = nullptr;
+  int recent_begin = 0;  // may be below 0; `length`: none
 
   int32_t position(int i) const {
     return positions != nullptr ? positions[i] : base + i;
   }
   int32_t rotated_for(int i) const {
     return rope != nullptr ? rope[i] : position(i);
+  }
+  // The first entry at or after a position.
+  int LowerBound(int at) const {
+    if (positions == nullptr) return std::clamp(at - base, 0, length);
+    return static_cast<int>(
+        std::lower_bound(positions, positions + length, at) - positions);
   }
 };
 
@@ -121,6 +171,9 @@ class KvCache {
   // Entries of a head as f32, k and v [length, head_dim] row-major; either may
   // be null.
   void Decode(int layer, int head, float* k, float* v) const;
+
+  // Entry i if it is in a fine page; k, v: [head_dim]. False: it is not.
+  bool LoadFine(int layer, int head, int i, float* k, float* v) const;
 
   // Keeps only the entries `kept` (ascending indices into the head, no
   // duplicates) and gives the rest back. Kept bits are unchanged.
@@ -187,7 +240,20 @@ class KvCache {
   Status GiveUnkeptRows(int layer, int h, int position, const Rows& rows,
                         int seen) const;
   Status GiveUnkept(int layer, int h, std::span<const int> kept) const;
-  Status MakeOwn(std::byte** page);
+  int FineEntries(const Head& head) const;
+  int RecentFrom(const Head& head) const;
+  Status MakeRecent(Head& head, int position, const Rows& rows, int seen);
+  void MoveRecent(Head& head, std::span<const int> kept);
+  void TrimRecent(Head& head);
+  bool LoadFine(const Head& head, int i, float* k, float* v) const;
+  void LoadOne(const Head& head, int i, float* k, float* v) const;
+  void StoreOne(Head& head, int i, const float* k, const float* v);
+  Status MakeOwn(size_t page_bytes, std::byte** page);
+  Status MakeFine(Head& head);
+  Status MakeFineOwn(Head& head);
+  void MoveFine(Head& head, std::span<const int> kept);
+  void DropFine(Head& head);
+  void ReleasePages(Head* head);
   Status MakeRoom(Head& head, int count);
   Status MoveEntries(Head& head, std::span<const int> kept);
   void SetLength(Head& head, int length);

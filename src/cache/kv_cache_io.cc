@@ -1,10 +1,14 @@
 #include "cache/kv_cache_io.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 
 namespace pyramidkv {
 namespace {
+
+// Far above what FineRecent says, so that no file can ask for much memory.
+constexpr int kMostRecent = 1024;
 
 Status Bad(const char* what) {
   return Status::Model(std::string("damaged: ") + what);
@@ -25,6 +29,13 @@ bool Ascend(const std::vector<int32_t>& positions, int32_t end) {
 
 }  // namespace
 
+int HeadState::LowerBound(int at) const {
+  if (positions.empty()) return std::clamp(at - base, 0, length);
+  return static_cast<int>(
+      std::lower_bound(positions.begin(), positions.end(), at) -
+      positions.begin());
+}
+
 Status CheckHeadState(const HeadState& s, int position) {
   if (s.length < 0 || s.seen < s.length || s.seen > position) {
     return Bad("a head holds more entries than there were tokens");
@@ -32,6 +43,9 @@ Status CheckHeadState(const HeadState& s, int position) {
   if (!Fits(s.positions.size(), s.length) || !Fits(s.bias.size(), s.length) ||
       !Fits(s.scores.size(), s.length) || !Fits(s.rope.size(), s.length)) {
     return Bad("a head has another number of positions than entries");
+  }
+  if (s.recent_begin > s.length || s.recent_begin < s.length - kMostRecent) {
+    return Bad("a head holds more recent entries than there can be");
   }
   if (s.base < 0 || (s.positions.empty() && s.base > s.seen - s.length)) {
     return Bad("a head has entries past its last token");

@@ -23,6 +23,12 @@ struct HeadState {
   std::vector<int32_t> positions;   // [length], or empty: base + i
   std::vector<float> bias, scores;  // [length], or empty
   std::vector<int32_t> rope;        // [length], or empty: as position
+  // Entries from here on are in the recent pages, too; below 0: their first
+  // slots are of entries that left.
+  int32_t recent_begin = 0;
+
+  // The first entry at or after a position.
+  int LowerBound(int at) const;
 };
 
 // Whether a head of a sequence that has seen `position` tokens can be like

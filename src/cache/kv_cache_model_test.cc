@@ -35,7 +35,9 @@ std::vector<float> Rounded(const PageFormat& format, bool is_k,
 struct Entry {
   int position = 0;
   std::vector<float> k, v;  // as the codec rounds them
-  int rope = 0;             // what k is rotated for
+  std::vector<float> fine_k, fine_v;
+  bool recent = false;  // in the recent pages for sure
+  int rope = 0;         // what k is rotated for
   float bias = 0;
   float score = 0;
 };
@@ -120,12 +122,31 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
   }
 
   Entry EntryOf(int row, int head, int position) const {
-    Entry entry{position, {}, {}, position};
+    Entry entry;
+    entry.position = entry.rope = position;
     const float* k = &k_[(row * kKvHeads + head) * format_.head_dim];
     const float* v = &v_[(row * kKvHeads + head) * format_.head_dim];
     entry.k = Rounded(format_, true, k);
     entry.v = Rounded(format_, false, v);
+    entry.fine_k = Rounded(FineFormat(format_), true, k);
+    entry.fine_v = Rounded(FineFormat(format_), false, v);
     return entry;
+  }
+
+  // Whether entry e of a head is read from a fine page.
+  bool IsFine(const ModelHead& m, const HeadView& view, int e) const {
+    if (!HasFinePages(format_)) return false;
+    const int position = m.entries[e].position;
+    return position < kFinePositions ||
+           (e >= view.recent_begin && position >= m.seen - FineRecent(format_));
+  }
+
+  // Entries that so many tokens later may leave the recent pages.
+  void Age(ModelHead* m) const {
+    for (Entry& e : m->entries) {
+      e.recent =
+          e.recent && e.position >= m->seen - FineRecent(format_) - kFineSlack;
+    }
   }
 
   // Mostly single tokens, sometimes a chunk, to all heads.
@@ -157,7 +178,9 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
         m.entries.push_back(EntryOf(r, h, position + r));
         m.entries.back().rope -= s.model.rope_shift;
         m.has_rope = m.has_rope || s.model.rope_shift != 0;
+        m.entries.back().recent = FineRecent(format_) > 0;
       }
+      Age(&m);
       const Status status =
           gather
               ? s.cache.AppendKept(i / kKvHeads, h, position, rows, k, v,
@@ -259,6 +282,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
     }
     for (int i = 0; i < kHeads; ++i) {
       ModelHead& m = s.model.heads[i];
+      const HeadView view = s.cache.View(i / kKvHeads, i % kKvHeads);
       const int first = static_cast<int>(longest - m.entries.size());
       const Status status =
           s.cache.Renumber(i / kKvHeads, i % kKvHeads, first, rope);
@@ -269,8 +293,14 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
         if (to != entry.rope) {
           float table[4];
           RopeTable(inv_freq, 2, to - entry.rope, 1.0f, table);
-          ApplyRope(table, 2, rope.neox, 1, format_.head_dim, entry.k.data());
-          entry.k = Rounded(format_, true, entry.k.data());
+          const bool fine = IsFine(m, view, static_cast<int>(e));
+          std::vector<float> k = fine ? entry.fine_k : entry.k;
+          const std::vector<float> v = fine ? entry.fine_v : entry.v;
+          ApplyRope(table, 2, rope.neox, 1, format_.head_dim, k.data());
+          entry.k = Rounded(format_, true, k.data());
+          entry.fine_k = Rounded(FineFormat(format_), true, k.data());
+          entry.v = Rounded(format_, false, v.data());
+          entry.fine_v = Rounded(FineFormat(format_), false, v.data());
         }
         entry.rope = to;
       }
@@ -384,6 +414,14 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       most += pages * static_cast<int64_t>(format_.page_bytes());
       const int sides =
           !m.Consecutive() + m.has_bias + m.has_scores + (view.rope != nullptr);
+      const int fine_pages =
+          (view.fine > 0) +
+          (view.length - view.recent_begin + kFinePositions - 1) /
+              kFinePositions;
+      ASSERT_LE(static_cast<int64_t>(fine_pages * FinePageBytes(format_)),
+                FineBytes(format_));
+      least += fine_pages * static_cast<int64_t>(FinePageBytes(format_));
+      most += fine_pages * static_cast<int64_t>(FinePageBytes(format_));
       least += sides * n * 4;
       most += sides * pages * kPageEntries * 4;
       ASSERT_NO_FATAL_FAILURE(CompareSides(m, view));
@@ -391,10 +429,15 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       s.cache.Decode(i / kKvHeads, i % kKvHeads, k.data(), v.data());
       for (int e = 0; e < n; ++e) {
         ASSERT_EQ(view.position(e), m.entries[e].position);
-        ASSERT_TRUE(std::equal(m.entries[e].k.begin(), m.entries[e].k.end(),
-                               k.begin() + e * d));
-        ASSERT_TRUE(std::equal(m.entries[e].v.begin(), m.entries[e].v.end(),
-                               v.begin() + e * d));
+        const Entry& want = m.entries[e];
+        const bool fine = IsFine(m, view, e);
+        ASSERT_TRUE(e >= view.recent_begin || !want.recent);
+        const auto& want_k = fine ? want.fine_k : want.k;
+        const auto& want_v = fine ? want.fine_v : want.v;
+        ASSERT_TRUE(std::equal(want_k.begin(), want_k.end(), k.begin() + e * d))
+            << e << " of " << n;
+        ASSERT_TRUE(std::equal(want_v.begin(), want_v.end(), v.begin() + e * d))
+            << e << " of " << n;
       }
     }
     ASSERT_EQ(s.cache.entries(), entries);
@@ -405,16 +448,22 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
 
   // Shared pages count once in the pool, and nothing else lives there.
   void ComparePool() {
-    std::set<const std::byte*> pages;
+    std::set<const std::byte*> pages, fine;
     for (const Sequence& s : sequences_) {
       for (int i = 0; i < kHeads; ++i) {
         const HeadView view = s.cache.View(i / kKvHeads, i % kKvHeads);
         const int n = (view.length + kPageEntries - 1) / kPageEntries;
         pages.insert(view.pages, view.pages + n);
+        if (view.fine > 0) fine.insert(*view.fine_page);
+        for (int p = 0; p * kFinePositions < view.length - view.recent_begin;
+             ++p) {
+          fine.insert(view.recent_pages[p]);
+        }
       }
     }
     ASSERT_EQ(pool_.live_bytes(),
-              static_cast<int64_t>(pages.size() * format_.page_bytes()));
+              static_cast<int64_t>(pages.size() * format_.page_bytes() +
+                                   fine.size() * FinePageBytes(format_)));
     ASSERT_GE(pool_.mapped_bytes(), pool_.live_bytes());
   }
 

@@ -616,16 +616,19 @@ void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
   }
 }
 
-void AddReceived(const DecodeHead& head, const float* results,
+void AddReceived(const DecodeHead& head, const PartResults& all,
                  const float* weights, float* received) {
   const int group = head.group, parts = head.parts();
   const size_t size = DecodePartFloats(group, head.format.head_dim);
+  const float* const own = all.results + all.first * size;
   for (int g = 0; g < group; ++g) {
-    float max = results[g];
-    for (int p = 1; p < parts; ++p) max = std::max(max, results[p * size + g]);
+    float max = all.results[g];
+    for (int p = 1; p < all.parts; ++p) {
+      max = std::max(max, all.results[p * size + g]);
+    }
     float sum = 0;
-    for (int p = 0; p < parts; ++p) {
-      const float* r = results + p * size;
+    for (int p = 0; p < all.parts; ++p) {
+      const float* r = all.results + p * size;
       sum += r[group + g] * std::exp(r[g] - max);
     }
     for (int p = 0; p < parts; ++p) {
@@ -634,7 +637,7 @@ void AddReceived(const DecodeHead& head, const float* results,
       const float* w = weights + (size_t(p) * group + g) * kPartSlots +
                        from % head.format.entries;
       const float share =
-          std::exp(results[p * size + g] - max) / (sum * float(group));
+          std::exp(own[p * size + g] - max) / (sum * float(group));
       for (int j = from; j < to; ++j) received[j] += w[j - from] * share;
     }
   }

@@ -70,10 +70,19 @@ void AttendDecodePart(const DecodeHead& head, int part,
 void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
                       float* out);
 
+// Results of all parts of a row's attention, one behind the other; those of a
+// head from part `first` on. There may be others, where its entries lie in
+// pages of more than one format.
+struct PartResults {
+  const float* results = nullptr;
+  int parts = 0;
+  int first = 0;
+};
+
 // What each entry receives from the row: received[slot] += its probability,
 // in the mean over the group, for the slots [begin, end).
-// results, weights: of all parts, one behind the other.
-void AddReceived(const DecodeHead& head, const float* results,
+// weights: of the head's own parts, one behind the other.
+void AddReceived(const DecodeHead& head, const PartResults& all,
                  const float* weights, float* received);
 
 }  // namespace pyramidkv

@@ -73,7 +73,7 @@ std::vector<float> Attend(const DecodeHead& head, float* received = nullptr) {
   MergeDecodeParts(results.data(), head.parts(), head.group, head_dim,
                    out.data());
   if (received != nullptr) {
-    AddReceived(head, results.data(), weights.data(), received);
+    AddReceived(head, {results.data(), head.parts()}, weights.data(), received);
   }
   return out;
 }

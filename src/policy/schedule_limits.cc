@@ -106,7 +106,8 @@ int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r) {
   int64_t bytes = r.other_bytes;
   for (int kept : entries) {
     const int64_t slots = int64_t{kept} + r.reserve_tokens;
-    bytes += Pages(slots) * r.page_bytes + SideBytes(slots, r.side_bytes);
+    bytes += Pages(slots) * r.page_bytes + SideBytes(slots, r.side_bytes) +
+             r.fine_bytes;
     if (kept < r.tokens) bytes += SideBytes(slots, kPositionBytes);
   }
   return bytes;
@@ -120,7 +121,7 @@ int64_t MostSplitBytes(int64_t total, const BudgetRequest& r) {
   }
   // A head fills its last page with one entry at worst.
   const int64_t pages = (slots + heads * (kPageEntries - 1)) / kPageEntries;
-  return r.other_bytes +
+  return r.other_bytes + heads * r.fine_bytes +
          pages *
              (r.page_bytes + kPageEntries * (kPositionBytes + r.side_bytes));
 }

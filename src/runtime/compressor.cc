@@ -98,17 +98,18 @@ std::optional<double> Compressor::retained_mass(int layer) const {
 
 // A ring, or a layer that nothing leaves, holds consecutive positions: none are
 // stored.
-int64_t Compressor::RingBytes(int64_t page_bytes) const {
-  int64_t pages = 0;
+int64_t Compressor::RingBytes(const BudgetRequest& request) const {
+  int64_t bytes = 0;
   for (int l = 0; l < layers_; ++l) {
     if (compressed_[l] >= 0) continue;
     int slots = tokens_ + std::max(reserve_tokens_, 0);
     if (windows_[l] > 0) {
       slots = std::min(slots, windows_[l] + kMaxRows + kPageEntries);
     }
-    pages += (slots + kPageEntries - 1) / kPageEntries;
+    const int pages = (slots + kPageEntries - 1) / kPageEntries;
+    bytes += pages * request.page_bytes + request.fine_bytes;
   }
-  return pages * kv_heads_ * page_bytes;
+  return bytes * kv_heads_;
 }
 
 BudgetRequest Compressor::Request(int tokens) const {
@@ -120,7 +121,8 @@ BudgetRequest Compressor::Request(int tokens) const {
       PageFormat{head_dim_, spec_.type_k, spec_.type_v}.page_bytes());
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.slack : std::max(reserve_tokens_, 0);
-  request.other_bytes = RingBytes(request.page_bytes);
+  request.fine_bytes = FineBytes({head_dim_, spec_.type_k, spec_.type_v});
+  request.other_bytes = RingBytes(request);
   request.side_bytes = SideBytesPerEntry(spec_);
   return request;
 }

@@ -145,7 +145,7 @@ class Compressor {
                     std::span<const int> budgets, bool want_mass,
                     ThreadPool* pool) const;
   int visible_from(const LayerEntries& e, const KvCache& cache, int head) const;
-  int64_t RingBytes(int64_t page_bytes) const;
+  int64_t RingBytes(const BudgetRequest& request) const;
   void Trace(const KvCache& cache, int layer, int head) const;
 
   CacheSpec spec_;

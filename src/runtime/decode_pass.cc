@@ -11,6 +11,10 @@ const float* BiasOrNull(const std::vector<float>& bias) {
   return bias.empty() ? nullptr : bias.data();
 }
 
+int Parts(const DecodeHead& head) {
+  return head.begin < head.end ? head.parts() : 0;
+}
+
 }  // namespace
 
 DecodePass::DecodePass(const ForwardContext& context)
@@ -169,8 +173,7 @@ DecodeHead DecodePass::ColdHeadOf(int row, int head) {
   return h;
 }
 
-// What row `row` attends to in a KV head.
-DecodeHead DecodePass::HeadOf(int layer, int row, int head) {
+DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   const HyperParams& p = params_;
   const RowState& state = states_[row];
   const HeadView view = state.sequence->cache.View(layer, head);
@@ -189,7 +192,27 @@ DecodeHead DecodePass::HeadOf(int layer, int row, int head) {
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
   h.bias = view.bias;
-  return h;
+  const int oldest = state.position + 1 - FineRecent(h.format);
+  const int recent = std::max(
+      {view.recent_begin, view.LowerBound(oldest), h.begin, view.fine});
+  RowHead all = {h, h, h};
+  all.rest.begin = std::max(h.begin, view.fine);
+  all.rest.end = std::min(h.end, recent);
+  all.fine.format = all.recent.format = FineFormat(h.format);
+  all.fine.origin = all.recent.origin = 0;
+  all.fine.pages = view.fine_page;
+  all.fine.end = std::min(h.end, view.fine);
+  if (view.recent_begin == view.length) {
+    all.recent.end = all.recent.begin;
+    all.rest.end = h.end;
+    return all;
+  }
+  all.recent.pages = view.recent_pages;
+  all.recent.begin = recent - view.recent_begin;
+  all.recent.end = h.end - view.recent_begin;
+  if (h.bias != nullptr) all.recent.bias = h.bias + view.recent_begin;
+  all.recent_begin = view.recent_begin;
+  return all;
 }
 
 void DecodePass::Attend(int layer) {
@@ -208,24 +231,24 @@ void DecodePass::Attend(int layer) {
     const bool wanted = sequence->compressor.gathers_attention();
     gathers = gathers || wanted;
     for (int h = 0; h < p.kv_heads; ++h) {
-      const DecodeHead head = HeadOf(layer, r, h);
+      const RowHead head = HeadOf(layer, r, h);
       const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
       const int64_t first = wanted ? static_cast<int64_t>(weights) : -1;
-      merges_.push_back({result, head.parts(), attention_.data() + offset, head,
-                         first, sequence});
-      for (int part = 0; part < head.parts(); ++part) {
-        tasks_.push_back(
-            {head, part, result, wanted ? static_cast<int64_t>(weights) : -1});
-        result += part_floats;
-        if (wanted) weights += part_weights;
-      }
-      const DecodeHead cold = ColdHeadOf(r, h);
-      if (cold.end == 0) continue;
-      merges_.back().parts += cold.parts();
-      for (int part = 0; part < cold.parts(); ++part) {
-        tasks_.push_back({cold, part, result, -1});
-        result += part_floats;
-      }
+      merges_.push_back(
+          {result, 0, attention_.data() + offset, head, first, sequence});
+      const auto add = [&](const DecodeHead& of, bool weigh) {
+        for (int part = 0; part < Parts(of); ++part) {
+          tasks_.push_back(
+              {of, part, result, weigh ? static_cast<int64_t>(weights) : -1});
+          result += part_floats;
+          if (weigh) weights += part_weights;
+          ++merges_.back().parts;
+        }
+      };
+      add(head.fine, wanted);
+      add(head.rest, wanted);
+      add(head.recent, wanted);
+      add(ColdHeadOf(r, h), false);
     }
   }
   results_.Resize(result);
@@ -260,8 +283,18 @@ void DecodePass::GatherReceived(int layer) {
       if (decay < 1) {
         for (float& x : scores) x *= decay;
       }
-      AddReceived(m.head, results_.data() + m.result,
-                  weights_.data() + m.weights, scores.data());
+      PartResults all = {
+          results_.data() + m.result,
+          Parts(m.head.fine) + Parts(m.head.rest) + Parts(m.head.recent)};
+      const float* weights = weights_.data() + m.weights;
+      for (const DecodeHead* head :
+           {&m.head.fine, &m.head.rest, &m.head.recent}) {
+        if (Parts(*head) == 0) continue;
+        const int first = head == &m.head.recent ? m.head.recent_begin : 0;
+        AddReceived(*head, all, weights, scores.data() + first);
+        all.first += Parts(*head);
+        weights += Parts(*head) * size_t(head->group) * kPartSlots;
+      }
     }
   });
 }

@@ -48,6 +48,13 @@ class DecodePass {
     int position = 0;
     int later = 0;  // rows of the same sequence behind this one
   };
+  // What a row attends to in the cache of a KV head; either may be empty.
+  struct RowHead {
+    DecodeHead fine;  // HeadView::fine_page
+    DecodeHead rest;
+    DecodeHead recent;     // HeadView::recent_pages
+    int recent_begin = 0;  // entry of their slot 0
+  };
   struct Task {  // one part of one row and KV head
     DecodeHead head;
     int part = 0;
@@ -58,7 +65,7 @@ class DecodePass {
     size_t result = 0;
     int parts = 0;
     float* out = nullptr;
-    DecodeHead head;
+    RowHead head;
     int64_t weights = -1;  // offset into weights_; < 0: not wanted
     Sequence* sequence = nullptr;
   };
@@ -67,7 +74,7 @@ class DecodePass {
   Status Append(int layer);
   Status FetchCold(int layer);
   void Attend(int layer);
-  DecodeHead HeadOf(int layer, int row, int head);
+  RowHead HeadOf(int layer, int row, int head);
   DecodeHead ColdHeadOf(int row, int head);
   void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,

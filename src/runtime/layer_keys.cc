@@ -65,6 +65,7 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
     LoadItem(items_[i], views[items_[i].head], cache.shape().format);
   });
   for (int h = 0; h < options_.kv_heads; ++h) {
+    LoadFine(cache, layer, h);
     if (cold_[h] > 0) PKV_RETURN_IF_ERROR(LoadCold(*cold, layer, h));
   }
   return {};
@@ -105,6 +106,30 @@ void LayerKeys::LoadItem(const Item& item, const HeadView& view,
   for (int i = 0; i < entries; ++i) {
     StoreValueRow(to.v + size_t(i) * options_.head_dim, options_.head_dim,
                   cold_[item.head] + first + i, v16_[item.head].data());
+  }
+}
+
+// In place of what the pages say.
+void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
+  if (!HasFinePages(cache.shape().format)) return;
+  const int d = options_.head_dim;
+  std::vector<float> k(d), v(d);
+  const int recent_begin = cache.View(layer, head).recent_begin;
+  for (int i = 0; i < past_[head]; ++i) {
+    if (!cache.LoadFine(layer, head, i, k.data(), v.data())) {
+      i = std::max(i, recent_begin - 1);  // none in between
+      continue;
+    }
+    const int entry = cold_[head] + i;
+    const size_t at = size_t(entry) * d;
+    if (options_.past_keys || !options_.bf16) {
+      std::copy(k.begin(), k.end(), k_[head].data() + at);
+    }
+    if (options_.f32_values)
+      std::copy(v.begin(), v.end(), v_[head].data() + at);
+    if (!options_.bf16) continue;
+    ToBf16(k.data(), d, k16_[head].data() + at);
+    StoreValueRow(v.data(), d, entry, v16_[head].data());
   }
 }
 

@@ -78,6 +78,7 @@ class LayerKeys {
   Status LoadCold(const ColdTier& cold, int layer, int head);
   void LoadItem(const Item& item, const HeadView& view,
                 const PageFormat& format);
+  void LoadFine(const KvCache& cache, int layer, int head);
 
   Options options_;
   std::vector<int> cold_, past_;                    // [kv_heads]

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/kv_codec.h"
+#include "cache/kv_cache.h"
 #include "model/model.h"
 #include "policy/layer_scores.h"
 #include "policy/registry.h"
@@ -55,8 +55,9 @@ class Planner {
  public:
   Planner(const CacheSpec& spec, const PlanDims& dims)
       : spec_(spec), dims_(dims), entries_(dims.tokens) {
-    page_bytes_ =
-        PageFormat{dims.head_dim, spec.type_k, spec.type_v}.page_bytes();
+    const PageFormat format = {dims.head_dim, spec.type_k, spec.type_v};
+    page_bytes_ = format.page_bytes();
+    fine_bytes_ = FineBytes(format);
     ring_entries_ = Within(dims.sliding_window);
     const int own = dims.window_layers.empty() ? dims.sliding_window : 0;
     entries_ = Within(spec.sliding_window == 0 ? own
@@ -79,7 +80,7 @@ class Planner {
   // A ring holds consecutive positions: none are stored.
   int64_t RingBytes() const {
     const int64_t pages = (ring_entries_ + kPageEntries - 1) / kPageEntries;
-    return pages * page_bytes_ * dims_.kv_heads;
+    return (pages * page_bytes_ + fine_bytes_) * dims_.kv_heads;
   }
   int64_t FullBytes(int layer) const {
     const int64_t entries = IsRing(layer) ? ring_entries_ : entries_;
@@ -91,6 +92,7 @@ class Planner {
   const CacheSpec& spec_;
   const PlanDims& dims_;
   int64_t page_bytes_ = 0;
+  int64_t fine_bytes_ = 0;
   int entries_;  // that a head without compression holds
   int ring_entries_ = 0;
 };
@@ -100,6 +102,7 @@ BudgetRequest Planner::Request() const {
   r.kv_heads = dims_.kv_heads;
   r.tokens = entries_;
   r.page_bytes = page_bytes_;
+  r.fine_bytes = fine_bytes_;
   r.side_bytes = SideBytesPerEntry(spec_);
   for (int l = 0; l < dims_.layers; ++l) {
     if (IsRing(l)) {

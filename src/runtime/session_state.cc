@@ -97,6 +97,9 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
        {s.length, s.base, s.seen, s.evicted_from, s.evicted_before}) {
     out->Put<int32_t>(number);
   }
+  if (FineRecent(cache.shape().format) > 0) {
+    out->Put<int32_t>(s.length - s.recent_begin);
+  }
   out->PutArray(s.positions);
   out->PutArray(s.bias);
   out->PutArray(s.scores);
@@ -105,6 +108,13 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
   const size_t page_bytes = cache.shape().format.page_bytes();
   const int pages = (s.length + kPageEntries - 1) / kPageEntries;
   for (int p = 0; p < pages; ++p) out->PutBytes({view.pages[p], page_bytes});
+  const size_t fine_bytes = FinePageBytes(cache.shape().format);
+  if (view.fine > 0) out->PutBytes({*view.fine_page, fine_bytes});
+  const int recent =
+      (view.length - view.recent_begin + kFinePositions - 1) / kFinePositions;
+  for (int p = 0; p < recent; ++p) {
+    out->PutBytes({view.recent_pages[p], fine_bytes});
+  }
 }
 
 Status ReadCacheHead(StateReader* in, int position, int layer, int head,
@@ -113,6 +123,13 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
   for (int32_t* number :
        {&s.length, &s.base, &s.seen, &s.evicted_from, &s.evicted_before}) {
     *number = in->Get<int32_t>();
+  }
+  const int32_t recent =
+      FineRecent(cache->shape().format) > 0 ? in->Get<int32_t>() : 0;
+  if (s.length < 0 || recent < 0 || recent > kMostStoredTokens) {
+    in->Fail("damaged: it counts more than it can hold");
+  } else {
+    s.recent_begin = s.length - recent;
   }
   s.positions = in->GetArray<int32_t>(position);
   s.bias = in->GetArray<float>(position);
