@@ -35,6 +35,7 @@
 #include <span>
 #include <vector>
 
+#include "cache/fine_pages.h"
 #include "cache/page_pool.h"
 #include "kernels/kv_codec.h"
 #include "kernels/rope.h"
@@ -42,43 +43,11 @@
 
 namespace pyramidkv {
 
-inline constexpr int kFinePositions = 16;
-
 struct KvShape {
   int layers = 0;
   int kv_heads = 0;
   PageFormat format;
 };
-
-// Whether a cache has fine pages, and what they are like.
-constexpr bool HasFinePages(const PageFormat& format) {
-  return IsQuantized(format.k) || IsQuantized(format.v);
-}
-inline PageFormat FineFormat(const PageFormat& format) {
-  return {format.head_dim, IsQuantized(format.k) ? Codec::kF16 : format.k,
-          IsQuantized(format.v) ? Codec::kF16 : format.v, kFinePositions};
-}
-// Bytes of one; 0: there are none.
-inline size_t FinePageBytes(const PageFormat& format) {
-  return HasFinePages(format) ? FineFormat(format).page_bytes() : 0;
-}
-// A token reads entries at so many positions up to its own in f16.
-constexpr int FineRecent(const PageFormat& format) {
-  return CodecBits(format.k) <= 4 || CodecBits(format.v) <= 4 ? 128 : 0;
-}
-// Rows that are decoded in one call read alike: the first of them still finds
-// what it would alone.
-inline constexpr int kFineSlack = 16;
-// The most bytes of fine pages that a head has.
-inline int64_t FineBytes(const PageFormat& format) {
-  const int recent = FineRecent(format);
-  const int pages = recent > 0 ? 2 + (recent + kFineSlack) / kFinePositions : 1;
-  return static_cast<int64_t>(pages * FinePageBytes(format));
-}
-// What a stored page of a cache is told from others by.
-inline int64_t StoredPageBytes(const PageFormat& format) {
-  return static_cast<int64_t>(format.page_bytes() + FinePageBytes(format));
-}
 
 // What attention reads: the pages of one head. Valid until the head changes.
 struct HeadView {

@@ -1,0 +1,51 @@
+// Which entries of a quantised cache are held in f16 as well, and read there:
+// those at the first positions, and with 4 bits per channel or fewer the newest
+// ones. Both receive most of the attention, so their rounding errors cost most.
+// Fine pages are of kFinePositions entries; KvCache keeps them.
+
+#ifndef PYRAMIDKV_CACHE_FINE_PAGES_H_
+#define PYRAMIDKV_CACHE_FINE_PAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kv_codec.h"
+
+namespace pyramidkv {
+
+// At positions before this one.
+inline constexpr int kFinePositions = 16;
+
+// Whether a cache has fine pages, and what they are like.
+constexpr bool HasFinePages(const PageFormat& format) {
+  return IsQuantized(format.k) || IsQuantized(format.v);
+}
+inline PageFormat FineFormat(const PageFormat& format) {
+  return {format.head_dim, IsQuantized(format.k) ? Codec::kF16 : format.k,
+          IsQuantized(format.v) ? Codec::kF16 : format.v, kFinePositions};
+}
+// Bytes of one; 0: there are none.
+inline size_t FinePageBytes(const PageFormat& format) {
+  return HasFinePages(format) ? FineFormat(format).page_bytes() : 0;
+}
+// A token reads entries at so many positions up to its own in f16.
+constexpr int FineRecent(const PageFormat& format) {
+  return CodecBits(format.k) <= 4 || CodecBits(format.v) <= 4 ? 128 : 0;
+}
+// Rows that are decoded in one call read alike: the first of them still finds
+// what it would alone.
+inline constexpr int kFineSlack = 16;
+// The most bytes of fine pages that a head has.
+inline int64_t FineBytes(const PageFormat& format) {
+  const int recent = FineRecent(format);
+  const int pages = recent > 0 ? 2 + (recent + kFineSlack) / kFinePositions : 1;
+  return static_cast<int64_t>(pages * FinePageBytes(format));
+}
+// What a stored page of a cache is told from others by.
+inline int64_t StoredPageBytes(const PageFormat& format) {
+  return static_cast<int64_t>(format.page_bytes() + FinePageBytes(format));
+}
+
+}  // namespace pyramidkv
+
+#endif  // PYRAMIDKV_CACHE_FINE_PAGES_H_
