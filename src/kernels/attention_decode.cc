@@ -544,7 +544,7 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   float* const q = part.scaled + kGroup * kPageEntries;
   const size_t head_dim = head.format.head_dim;
   part.integers = nullptr;
-  if (HWY_TARGET <= HWY_AVX3 && head.integers && HasInt8Products()) {
+  if (HWY_TARGET <= HWY_AVX3 && head.integers && HasInt8Form(Int8Form::kVnni)) {
     part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
   }
   if (IsQuantized(head.format.k)) {

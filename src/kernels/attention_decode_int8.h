@@ -6,7 +6,7 @@
 // group of 32 channels; weights times the scales of V to 16 bits for each
 // group and page. Both are an order of magnitude finer than the entries.
 //
-// REQUIRES: HasInt8Products(). Callable from any thread.
+// REQUIRES: HasInt8Form(Int8Form::kVnni). Callable from any thread.
 
 #ifndef PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_
 #define PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_

@@ -71,7 +71,7 @@ void CheckValues(const Page& page, int heads, int begin, int end) {
 }
 
 TEST(AttentionDecodeInt8, MatchesFloats) {
-  if (!HasInt8Products()) GTEST_SKIP();
+  if (!HasInt8Form(Int8Form::kVnni)) GTEST_SKIP();
   for (int d : {8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 256}) {
     for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2}) {
       for (int entries : {kPageEntries, 16}) {
@@ -91,7 +91,7 @@ TEST(AttentionDecodeInt8, MatchesFloats) {
 
 // Slots beside the entries may hold anything at all.
 TEST(AttentionDecodeInt8, SlotsThatAreNotSeenDoNotCount) {
-  if (!HasInt8Products()) GTEST_SKIP();
+  if (!HasInt8Form(Int8Form::kVnni)) GTEST_SKIP();
   Page page({64, Codec::kInt8, Codec::kInt8});
   const std::vector<float> bad(64, std::nanf(""));
   for (int slot : {0, 1, 40, 63}) {

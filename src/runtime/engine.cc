@@ -209,8 +209,9 @@ const char* ComputeName(Compute compute) {
 Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
   if (options.compute == Compute::kInt8 && !HasInt8Products()) {
     return Status::Usage(
-        "compute int8 needs a CPU with AVX-512 VNNI, which this one is not: "
-        "take auto, bf16 or f32");
+        "compute int8 needs a CPU with AVX-512 VNNI or with AVX2, which this "
+        "one "
+        "is not: take auto, bf16 or f32");
   }
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                        Model::Load(options.model_path));
