@@ -9,7 +9,6 @@
 
 #include "kernels/attention_decode_int8.h"
 #include "kernels/kv_quant.h"
-#include "kernels/matmul_int8.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_decode.cc"
@@ -23,10 +22,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
+// Vectors at a time, each of kGroup accumulators, as registers allow.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int kValueVectors = 8;  // times kGroup accumulators
+constexpr int kKeyVectors = 2, kValueVectors = 8;
+#elif HWY_TARGET == HWY_AVX2
+constexpr int kKeyVectors = 4, kValueVectors = 4;
 #else
-constexpr int kValueVectors = 4;
+constexpr int kKeyVectors = 2, kValueVectors = 4;
 #endif
 constexpr int kGroup = kSharingHeads;
 constexpr int kBlockKeys = 16;  // keys in lanes of a K block
@@ -63,27 +65,34 @@ template <class L, int kHeads>
 HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
                            size_t stride, float* scores) {
   const D d;
-  constexpr int kMaxVectors = 8;  // 32 values of 4 lanes
+  static_assert(kKeyVectors % 2 == 0);
   const int lanes = static_cast<int>(hn::Lanes(d));
   const int vectors = 2 * kBlockKeys / lanes;
-  // Two vectors (lower and upper keys of a block part) at a time.
-  for (int x = 0; x < vectors; x += 2) {
-    static_assert(kMaxVectors % 2 == 0);
-    V low[kHeads], high[kHeads];
-    for (int g = 0; g < kHeads; ++g) low[g] = high[g] = hn::Zero(d);
+  for (int x = 0; x < vectors; x += kKeyVectors) {
+    V sum[kHeads][kKeyVectors];
+    for (int g = 0; g < kHeads; ++g) {
+      for (int v = 0; v < kKeyVectors; ++v) sum[g][v] = hn::Zero(d);
+    }
     const typename L::T* p = k + x * lanes;
     for (int i = 0; i < head_dim; i += 2, p += 2 * kBlockKeys) {
-      const V a = L::Load(p), b = L::Load(p + lanes);
+      V pair[kHeads];
       for (int g = 0; g < kHeads; ++g) {
-        const V pair = BroadcastPair(q + size_t(g) * head_dim + i);
-        low[g] = hn::MulAdd(a, pair, low[g]);
-        high[g] = hn::MulAdd(b, pair, high[g]);
+        pair[g] = BroadcastPair(q + size_t(g) * head_dim + i);
+      }
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const V keys = L::Load(p + v * lanes);
+        for (int g = 0; g < kHeads; ++g) {
+          sum[g][v] = hn::MulAdd(keys, pair[g], sum[g][v]);
+        }
       }
     }
     for (int g = 0; g < kHeads; ++g) {
-      const V sum = hn::Add(hn::ConcatEven(d, high[g], low[g]),
-                            hn::ConcatOdd(d, high[g], low[g]));
-      hn::StoreU(sum, d, scores + g * stride + x * lanes / 2);
+      for (int v = 0; v < kKeyVectors; v += 2) {
+        const V low = sum[g][v], high = sum[g][v + 1];
+        const V dots =
+            hn::Add(hn::ConcatEven(d, high, low), hn::ConcatOdd(d, high, low));
+        hn::StoreU(dots, d, scores + g * stride + (x + v) * lanes / 2);
+      }
     }
   }
 }
@@ -272,7 +281,9 @@ struct Part {
   float* acc;      // [group, 2 * head_dim]
   float* weights;  // [group, kPartSlots] or null
   float* scaled;   // [kGroup, kPageEntries]
-  // [group, QuantGroups(head_dim)], null if quantised entries become floats.
+  // How quantised entries are multiplied as integers, null if they become
+  // floats, and the queries of that, [group, QuantGroups(head_dim)].
+  const IntegerForm* form;
   IntegerQuery* integers;
 };
 
@@ -303,28 +314,45 @@ void Scale(float factor, int n, float* x) {
   }
 }
 
-// exp((score - max) * scale), not more than 1.
+// 2^f for f in [-1/2, 1/2], relative error below 3e-7.
+HWY_INLINE V SmallPower(V f) {
+  const D d;
+  V p = hn::Set(d, 1.5403530e-4f);
+  p = hn::MulAdd(p, f, hn::Set(d, 1.3333558e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
+  return hn::MulAdd(p, f, hn::Set(d, 1.0f));
+}
+
+// exp((score - max) * scale), not more than 1. FastExp in fewer instructions
+// where there are better ones: the range is reduced by one, and what is below
+// it becomes 0 as the power of two is applied.
 HWY_INLINE V Exponential(V score, V max, V scale) {
-  // lowest * scale would leave the range; scale only what is real.
-  const V diff = hn::Max(hn::Sub(score, max), hn::Set(D(), -1e30f));
+  const D d;
 #if HWY_TARGET <= HWY_AVX3
-  // FastExp in fewer instructions: the range is reduced by one and the power
-  // of two applied by another, which makes 0 of what is below the range.
-  const V limit = hn::Set(D(), -200.0f);
+  // lowest * scale would leave the range; scale only what is real.
+  const V diff = hn::Max(hn::Sub(score, max), hn::Set(d, -1e30f));
+  const V limit = hn::Set(d, -200.0f);
   const V x =
-      hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(D(), 1.44269504f))), limit);
+      hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(d, 1.44269504f))), limit);
   const V n = hn::Round(x);
-  const V f = hn::Sub(x, n);
-  V p = hn::Set(D(), 1.5403530e-4f);
-  p = hn::MulAdd(p, f, hn::Set(D(), 1.3333558e-3f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 9.6181291e-3f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 5.5504109e-2f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 2.4022651e-1f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 6.9314718e-1f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 1.0f));
-  return V{_mm512_scalef_ps(p.raw, n.raw)};
+  return V{_mm512_scalef_ps(SmallPower(hn::Sub(x, n)).raw, n.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  const V limit = hn::Set(d, -127.0f);
+  const V log2_scale = hn::Mul(scale, hn::Set(d, 1.44269504f));
+  const V x = hn::Max(hn::Mul(hn::Sub(score, max), log2_scale), limit);
+  // Adding this rounds, and leaves n + 127 in the lowest bits: the exponent.
+  const V shift = hn::Set(d, 12582912.0f + 127.0f);
+  const V shifted = hn::Add(x, shift);
+  const V p = SmallPower(hn::Sub(x, hn::Sub(shifted, shift)));
+  const hn::RebindToUnsigned<D> du;
+  const auto power = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
+  return hn::Mul(p, hn::BitCast(d, power));
 #else
-  return FastExp(D(), hn::Mul(diff, scale));
+  const V diff = hn::Max(hn::Sub(score, max), hn::Set(d, -1e30f));
+  return FastExp(d, hn::Mul(diff, scale));
 #endif
 }
 
@@ -394,10 +422,13 @@ HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   float* scores = part.scores + g * kPageEntries;
   if constexpr (kQuantized<L>) {
-    if (part.integers != nullptr) {
-      return ScoreIntegers(
-          {L::kCodec, f.head_dim, f.entries, page.k, page.from, page.to},
-          part.integers + g * QuantGroups(f.head_dim), kHeads, scores);
+    if (part.form != nullptr) {
+      IntegerHalf k(L::kCodec, f.head_dim, f.entries, page.k, page.from,
+                    page.to);
+      k.next = page.v;
+      k.next_bytes = f.v_bytes();
+      return part.form->score(k, part.integers + g * QuantGroups(f.head_dim),
+                              kHeads, scores);
     }
   }
   const float* q = part.q + size_t(g) * f.head_dim;
@@ -420,8 +451,8 @@ HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
   const size_t acc_stride = size_t(2) * f.head_dim;
   float* acc = part.acc + g * acc_stride;
   if constexpr (kQuantized<L>) {
-    if (part.integers != nullptr) {
-      return AddIntegerValues(
+    if (part.form != nullptr) {
+      return part.form->add_values(
           {L::kCodec, f.head_dim, f.entries, page.v, page.from, page.to}, p,
           kHeads, acc_stride, acc);
     }
@@ -543,19 +574,17 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.q = head.q;
   float* const q = part.scaled + kGroup * kPageEntries;
   const size_t head_dim = head.format.head_dim;
-  part.integers = nullptr;
-  if (HWY_TARGET <= HWY_AVX3 && head.integers && HasInt8Form(Int8Form::kVnni)) {
-    part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
-  }
+  part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
+  part.form = head.integers ? BestIntegerForm() : nullptr;
   if (IsQuantized(head.format.k)) {
     std::copy(head.q, head.q + head.group * head_dim, q);
     for (int g = 0; g < head.group; ++g) {
       RotateChannels(head.format.head_dim, q + g * head_dim);
     }
     part.q = q;
-    if (part.integers != nullptr) {
-      RoundQueries(head.format.k, q, head.group, head.format.head_dim,
-                   part.integers);
+    if (part.form != nullptr) {
+      part.form->round_queries(head.format.k, q, head.group,
+                               head.format.head_dim, part.integers);
     }
   }
   switch (head.format.k) {
