@@ -71,18 +71,22 @@ double PrefillFlops(int entries, int rows) {
   return 4.0 * kHeadDim * kGroup * rows * entries;
 }
 
+// Arguments: entries, rows.
 void PrefillAttentionF32(benchmark::State& state) {
   const int entries = static_cast<int>(state.range(0));
+  const int rows = static_cast<int>(state.range(1));
   const auto k = RandomFloats(size_t(entries) * kHeadDim);
-  const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
+  const auto q = RandomFloats(size_t(rows) * kGroup * kHeadDim);
   std::vector<float> out(q.size());
-  const PrefillTile tile = LastTile(entries, kQueryTile, q.data(), out.data());
+  const PrefillTile tile = LastTile(entries, rows, q.data(), out.data());
   PrefillScratch scratch;
   scratch.Resize(kGroup, kHeadDim);
   for (auto _ : state) AttendPrefill(tile, k.data(), k.data(), &scratch);
-  SetFlops(state, PrefillFlops(entries, kQueryTile));
+  SetFlops(state, PrefillFlops(entries, rows));
 }
-BENCHMARK(PrefillAttentionF32)->Arg(2048)->Arg(8192);
+BENCHMARK(PrefillAttentionF32)
+    ->ArgsProduct({{512, 2048, 8192}, {kQueryTile, kMaxQueryRows}})
+    ->Unit(benchmark::kMicrosecond);
 
 // Arguments: entries, rows.
 void PrefillAttentionBf16(benchmark::State& state) {

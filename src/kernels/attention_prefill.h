@@ -76,7 +76,7 @@ struct PrefillScratch {
   void Resize(int group, int head_dim) {
     const size_t columns = size_t(group) * kMaxQueryRows;
     q.Resize(head_dim * columns);
-    scores.Resize(size_t(kKeyBlock) * group * kQueryTile);
+    scores.Resize(size_t(kKeyBlock) * 3 * kQueryTile);
     sums.Resize(2 * columns);
     out.Resize(head_dim * columns);
     probs.Resize(size_t(kKeyBlock) * 3 * kQueryTile);
