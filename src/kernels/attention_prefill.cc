@@ -300,5 +300,10 @@ bool HasNativeBf16() {
          __builtin_cpu_supports("avx512vl");
 }
 
+AttentionForm FastestAttentionForm() {
+  if (HasNativeBf16()) return AttentionForm::kBf16;
+  return HasInt16Attention() ? AttentionForm::kInt16 : AttentionForm::kF32;
+}
+
 }  // namespace pyramidkv
 #endif  // HWY_ONCE
