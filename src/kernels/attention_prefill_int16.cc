@@ -49,9 +49,10 @@ constexpr float kMaxExcess = 40;
 // times kInt16Max it stays below 2^31.
 constexpr float kProbSum = 65000;
 static_assert((kProbSum + kKeyBlock / 2.0f) * kInt16Max < 2147483648.0f);
-// Sums of probabilities are at least 1, unless there are none.
+// A block's probabilities sum to 1 at least, unless it has none; times scales
+// of values below this they count as none.
 constexpr float kNoSum = 1e-20f;
-static_assert(kKeys <= kKeyTile);
+static_assert(kKeys <= kKeyTile && kLanes <= kKeyTile);  // as scratch has
 
 // Not std::min: an inline function of a header must not be compiled for AVX2
 // and then merged into code for older CPUs.
