@@ -81,7 +81,7 @@ class Reader {
     context_.pool = &pool_;
     context_.prompt_matmul = &matmul_;
     context_.packed = &packed_;
-    context_.bf16_attention = HasNativeBf16();
+    context_.attention = FastestAttentionForm();
   }
 
   const HyperParams& params() const { return model_->params(); }

@@ -40,7 +40,7 @@ class EngineImpl final : public Engine {
     context_.any_tile_rows =
         compute_ == Compute::kInt8 && AllTiled(model_->layers());
     context_.exact = compute_ == Compute::kF32;
-    context_.bf16_attention = !context_.exact && HasNativeBf16();
+    if (!context_.exact) context_.attention = FastestAttentionForm();
     decode_ = std::make_unique<DecodePass>(context_);
     FillInfo();
   }

@@ -154,11 +154,11 @@ Status PromptPass::Begin(int prompt_end) {
 // What of K and V somebody reads in f32.
 LayerKeys::Options PromptPass::KeyOptions() const {
   LayerKeys::Options options;
-  options.bf16 = context_.bf16_attention;
+  options.form = context_.attention;
   options.kv_heads = params_.kv_heads;
   options.head_dim = params_.head_dim;
   options.past_keys = false;
-  options.f32_values = !context_.bf16_attention;
+  options.f32_values = context_.attention == AttentionForm::kF32;
   for (const Sequence* s : targets_) {
     const Compressor& compressor = s->compressor;
     const bool scores = compressor.needs().window_rows > 0;
@@ -385,10 +385,16 @@ void PromptPass::AttendRows(int tile, int worker) {
       t.end[i] = before + segment.entry + row + 1;
     }
     if (IsSparse()) blocks_.Choose(h, worker, &t);
-    if (context_.bf16_attention) {
-      AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
-    } else {
-      AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
+    switch (context_.attention) {
+      case AttentionForm::kF32:
+        AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
+        break;
+      case AttentionForm::kBf16:
+        AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
+        break;
+      case AttentionForm::kInt16:
+        AttendPrefillInt16(t, keys.int16(h), &s->prefill);
+        break;
     }
   }
 }
@@ -462,7 +468,7 @@ Status PromptPass::EndLayer() {
                           segments_[s].to});
   }
   entries.repetition = repetition;
-  entries.bf16 = context_.bf16_attention;
+  entries.bf16 = context_.attention == AttentionForm::kBf16;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(
         s->compressor.OnLayer(entries, &s->cache, context_.pool));
