@@ -3,8 +3,9 @@
 // beside the model.
 //
 // Why no text: no text suits all models and languages, and a prompt would make
-// an answer depend on what was read before. Repeated ids have what a cold tier
-// is asked for, heads that look for what followed the same token far behind.
+// an answer depend on what was read before. Repeated ids have heads look for
+// what followed the same token far behind, but such queries stand for those of
+// a text less well than hoped (docs/policies.md).
 //
 // Thread-compatible.
 
