@@ -64,6 +64,14 @@ Json DimsJson(const PlanDims& dims) {
       {"sequences", dims.sequences}, {"sliding_window", dims.sliding_window}};
 }
 
+Json PlanTierJson(const std::optional<PlanTier>& tier) {
+  if (!tier) return nullptr;
+  return {{"entries", tier->entries},
+          {"bytes", tier->bytes},
+          {"index_bytes", tier->index_bytes},
+          {"file_bytes", tier->file_bytes}};
+}
+
 Json CachePlanJson(const CachePlan& plan) {
   Json layers = Json::array();
   for (const PlanLayer& layer : plan.layers) {
@@ -71,9 +79,13 @@ Json CachePlanJson(const CachePlan& plan) {
                       {"budget", OrNull(layer.budget)},
                       {"bytes", layer.bytes}});
   }
-  return {{"spec", plan.spec},   {"layers", std::move(layers)},
-          {"bytes", plan.bytes}, {"bytes_full", plan.bytes_full},
-          {"saved", plan.saved}, {"warnings", plan.warnings}};
+  return {{"spec", plan.spec},
+          {"layers", std::move(layers)},
+          {"bytes", plan.bytes},
+          {"bytes_full", plan.bytes_full},
+          {"saved", plan.saved},
+          {"warnings", plan.warnings},
+          {"tier", PlanTierJson(plan.tier)}};
 }
 
 }  // namespace

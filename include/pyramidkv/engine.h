@@ -45,6 +45,9 @@ struct EngineOptions {
   // Where caches with remainder=offload put their files. Empty: the system's
   // directory for such files.
   std::string offload_directory;
+  // Where what is measured once per model (index=skew) is kept if it cannot be
+  // beside the model. Empty: nowhere.
+  std::string cache_directory;
 };
 
 struct ModelInfo {

@@ -18,7 +18,6 @@
 namespace pyramidkv {
 namespace {
 
-constexpr int64_t kGrowBytes = int64_t{8} << 20;
 constexpr int64_t kSectorBytes = 4096;  // enough for any disk's direct reads
 
 int64_t RoundDown(int64_t n, int64_t unit) { return n / unit * unit; }

@@ -40,6 +40,8 @@ class BlockFile {
  public:
   // More pieces the system does not take at once.
   static constexpr int kMostPieces = 256;
+  // Allocated at once, if there is room.
+  static constexpr int64_t kGrowBytes = int64_t{8} << 20;
 
   // directory: empty for the system's. calls: null for the system's.
   // Errors: kRuntime if there can be no such file there.

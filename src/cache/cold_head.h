@@ -23,6 +23,11 @@
 
 namespace pyramidkv {
 
+// A block and what aligns the next one.
+size_t ColdBlockBytes(const PageFormat& format);
+// Blocks of `full` that memory may hold.
+int ResidentBlocks(double resident, int full);
+
 // What the heads of a tier share. No file and no queue if all is in memory.
 struct ColdShared {
   ColdTierOptions options;
@@ -79,7 +84,14 @@ class ColdHead {
               std::byte* blocks) const;
 
   void Choose(const float* q, int group, float scale);
-  void StartReads(std::vector<int32_t> missing);
+  // Blocks that memory may hold while the chosen ones are attended to.
+  int Room() const;
+  // Where the round ends that begins with chosen block `begin`.
+  int RoundEnd(int begin) const;
+  // Begins to read the round from begin_ on; those of the last `spared` rounds
+  // stay in memory, this one counted.
+  void StartRound(int spared);
+  void StartReads(std::vector<int32_t> missing, int spared);
   // What was read is in memory from now on; what failed is not.
   void FinishReads(bool cancel = false);
   Status DecodeBlocks(int first, int count, std::byte* buffer, float* k,
@@ -95,6 +107,12 @@ class ColdHead {
   // Of the last Select.
   bool selected_ = false;  // since the last Append
   std::vector<int32_t> chosen_;
+  // The chosen blocks [begin_, end_) are what the next Fetch gives. Not
+  // started: they are not asked for yet, and there is no end_.
+  int begin_ = 0;
+  int end_ = 0;
+  bool started_ = false;
+  uint32_t first_step_ = 0;       // of residents_, since the last Select
   std::vector<int32_t> loading_;  // ascending; one piece of the job each
   ReadJob job_;
   Status failed_;

@@ -36,18 +36,48 @@ void ColdHead::Select(const float* q, int group, float scale) {
   ++stats_.steps;
   stats_.candidate_blocks += full_blocks();
   stats_.selected_blocks += static_cast<int64_t>(chosen_.size());
-  std::vector<int32_t> missing;
-  residents_.Use(chosen_, &missing);
-  StartReads(std::move(missing));
+  begin_ = 0;
+  first_step_ = residents_.next_step();
+  StartRound(/*spared=*/1);
 }
 
-void ColdHead::StartReads(std::vector<int32_t> missing) {
+int ColdHead::Room() const {
+  const int chosen = static_cast<int>(chosen_.size());
+  return std::max(Capacity(full_blocks()), std::min(chosen, kColdPartBlocks));
+}
+
+// All, or whole parts: at most half of what memory may hold, so that the next
+// ones can be read meanwhile, and at most a quarter that has to be read, so
+// that what only passes through leaves the rest in memory.
+int ColdHead::RoundEnd(int begin) const {
+  const int all = static_cast<int>(chosen_.size());
+  const int room = Room();
+  if (all <= room) return all;
+  const int most = std::max(kColdPartBlocks, room / 2);
+  const int most_missing = std::max(kColdPartBlocks, room / 4);
+  int end = begin, missing = 0;
+  for (int i = begin; i < std::min(all, begin + most); ++i) {
+    missing += residents_.page(chosen_[i]) == nullptr ? 1 : 0;
+    if (missing > most_missing) break;
+    if ((i + 1) % kColdPartBlocks == 0 || i + 1 == all) end = i + 1;
+  }
+  return end;
+}
+
+void ColdHead::StartRound(int spared) {
+  end_ = RoundEnd(begin_);
+  started_ = true;
+  std::vector<int32_t> missing;
+  residents_.Use(std::span(chosen_).subspan(begin_, end_ - begin_), &missing);
+  StartReads(std::move(missing), spared);
+}
+
+void ColdHead::StartReads(std::vector<int32_t> missing, int spared) {
   const int n = static_cast<int>(missing.size());
-  const int capacity =
-      std::max(Capacity(full_blocks()), static_cast<int>(chosen_.size()));
   std::vector<std::byte*> pages;
-  residents_.Evict(residents_.size() + n - capacity, /*spare_used=*/true,
-                   &pages);
+  residents_.EvictPassed(residents_.size() + n - Room(), first_step_, spared,
+                         &pages);
+  residents_.Evict(residents_.size() + n - Room(), spared, &pages);
   failed_ = Resize(n, &pages);
   if (n == 0 || !failed_.ok()) return;
 
@@ -97,19 +127,28 @@ void ColdHead::FinishReads(bool cancel) {
 
 Status ColdHead::Fetch(ColdView* view) {
   view->pages.clear();
-  view->length = 0;
+  view->first = view->length = view->selected = 0;
   if (!selected_) return {};
+  if (!started_) StartRound(/*spared=*/1);
   FinishReads();
   PKV_RETURN_IF_ERROR(failed_);
-  for (const int32_t b : chosen_) {
-    view->pages.push_back(residents_.page(b));
+  const int all = static_cast<int>(chosen_.size());
+  for (int i = begin_; i < end_; ++i) {
+    view->pages.push_back(residents_.page(chosen_[i]));
     DCHECK(view->pages.back() != nullptr);
   }
-  view->length = static_cast<int>(chosen_.size()) * kBlockEntries;
-  if (tail_entries() > 0) {
+  view->first = begin_ * kBlockEntries;
+  view->length = (end_ - begin_) * kBlockEntries;
+  view->selected = all * kBlockEntries + tail_entries();
+  const bool last = end_ == all;
+  if (last && tail_entries() > 0) {
     view->pages.push_back(tail_);
     view->length += tail_entries();
   }
+  begin_ = last ? 0 : end_;
+  started_ = false;
+  // Two rounds at once if they fit.
+  if (!last && Room() >= 2 * kColdPartBlocks) StartRound(/*spared=*/2);
   return {};
 }
 

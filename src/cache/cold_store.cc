@@ -9,8 +9,6 @@
 namespace pyramidkv {
 namespace {
 
-size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
-
 class ColdStore : public ColdTier {
  public:
   static Result<std::unique_ptr<ColdTier>> Create(
@@ -20,7 +18,7 @@ class ColdStore : public ColdTier {
     ColdShared* const shared = &store->shared_;
     DCHECK(options.format.entries == kBlockEntries);
     shared->options = options;
-    shared->block_bytes = RoundUp(options.format.page_bytes(), 64);
+    shared->block_bytes = ColdBlockBytes(options.format);
     if (options.resident < 1) {
       PKV_ASSIGN_OR_RETURN(
           shared->file,

@@ -1,11 +1,18 @@
 #include "cache/skew_index.h"
 
+#include <algorithm>
+
 #include "cache/index_bytes.h"
 #include "kernels/code_scores.h"
 
 namespace pyramidkv {
 
 static_assert(kCodeBlock == kBlockEntries);
+
+int SkewColumns(double partial, int head_dim) {
+  const auto columns = static_cast<int>(partial * head_dim);
+  return std::clamp((columns + 1) / 2 * 2, 2, std::min(head_dim, kMaxCodes));
+}
 
 void SkewIndex::Project(const float* x, float* projected) const {
   const float* row = skew_;

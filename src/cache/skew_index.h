@@ -21,6 +21,9 @@
 
 namespace pyramidkv {
 
+// Columns that a share of head_dim stands for.
+int SkewColumns(double partial, int head_dim);
+
 class SkewIndex : public KeyIndex {
  public:
   // skew: as in KeyIndexOptions. REQUIRES: columns is even, at most head_dim

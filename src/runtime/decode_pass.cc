@@ -56,7 +56,7 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
   for (int layer = 0; layer < p.layers; ++layer) {
     PKV_RETURN_IF_ERROR(Project(layer));
     PKV_RETURN_IF_ERROR(FetchCold(layer));
-    Attend(layer);
+    PKV_RETURN_IF_ERROR(Attend(layer));
     const LayerWeights& w = context_.model->layers()[layer];
     AddProduct(w.output, w.output_bias, w.attn_post_norm, attention_.data());
     if (layer + 1 < p.layers) {
@@ -139,14 +139,14 @@ Status DecodePass::Append(int layer) {
   return {};
 }
 
-// What recall_ selected for the layer.
+// The first views of what recall_ selected for the layer.
 Status DecodePass::FetchCold(int layer) {
   cold_.resize(size_t(rows()) * params_.kv_heads);
   for (int r = 0; r < rows(); ++r) {
     ColdTier* const cold = sequences_[r]->cold.get();
     for (int h = 0; h < params_.kv_heads; ++h) {
       ColdView& view = cold_[r * params_.kv_heads + h];
-      view.length = 0;
+      view.first = view.length = view.selected = 0;
       if (cold == nullptr || cold->length(layer, h) == 0) continue;
       PKV_RETURN_IF_ERROR(cold->Fetch(layer, h, &view));
     }
@@ -154,15 +154,12 @@ Status DecodePass::FetchCold(int layer) {
   return {};
 }
 
-// What row `row` attends to of a KV head's cold tier; empty: nothing.
+// What row `row` attends to of a KV head's cold tier, but for the entries.
 DecodeHead DecodePass::ColdHeadOf(int row, int head) {
   const HyperParams& p = params_;
-  const ColdView& view = cold_[row * p.kv_heads + head];
   DecodeHead h;
   h.format = sequences_[row]->cache.shape().format;
   h.format.entries = kBlockEntries;
-  h.pages = view.pages.data();
-  h.end = view.length;
   h.group = p.group();
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
@@ -192,44 +189,48 @@ DecodeHead DecodePass::HeadOf(int layer, int row, int head) {
   return h;
 }
 
-void DecodePass::Attend(int layer) {
+void DecodePass::AddRow(int layer, int row, size_t* result, size_t* weights) {
   const HyperParams& p = params_;
   const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
   const size_t part_weights = size_t(p.group()) * kPartSlots;
-  tasks_.clear();
-  merges_.clear();
-  size_t result = 0, weights = 0;
-  bool gathers = false;
-  for (int r = 0; r < rows(); ++r) {
-    Sequence* const sequence = states_[r].sequence;
-    sequence->compressor.ObserveQuery(
-        layer, states_[r].position,
-        q_.data() + size_t(r) * p.heads * p.head_dim);
-    const bool wanted = sequence->compressor.gathers_attention();
-    gathers = gathers || wanted;
-    for (int h = 0; h < p.kv_heads; ++h) {
-      const DecodeHead head = HeadOf(layer, r, h);
-      const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
-      const int64_t first = wanted ? static_cast<int64_t>(weights) : -1;
-      merges_.push_back({result, head.parts(), attention_.data() + offset, head,
-                         first, sequence});
-      for (int part = 0; part < head.parts(); ++part) {
-        tasks_.push_back(
-            {head, part, result, wanted ? static_cast<int64_t>(weights) : -1});
-        result += part_floats;
-        if (wanted) weights += part_weights;
-      }
-      const DecodeHead cold = ColdHeadOf(r, h);
-      if (cold.end == 0) continue;
-      merges_.back().parts += cold.parts();
-      for (int part = 0; part < cold.parts(); ++part) {
-        tasks_.push_back({cold, part, result, -1});
-        result += part_floats;
-      }
+  Sequence* const sequence = states_[row].sequence;
+  const bool wanted = sequence->compressor.gathers_attention();
+  for (int h = 0; h < p.kv_heads; ++h) {
+    const DecodeHead head = HeadOf(layer, row, h);
+    const size_t out = (size_t(row) * p.heads + h * p.group()) * p.head_dim;
+    const int64_t first = wanted ? static_cast<int64_t>(*weights) : -1;
+    const int cold = (cold_[merges_.size()].selected + kColdPartEntries - 1) /
+                     kColdPartEntries;
+    merges_.push_back({*result, head.parts() + cold, attention_.data() + out,
+                       head, first, sequence});
+    for (int part = 0; part < head.parts(); ++part) {
+      tasks_.push_back({head, part, *result + part * part_floats,
+                        wanted ? static_cast<int64_t>(*weights) : -1});
+      if (wanted) *weights += part_weights;
     }
+    *result += merges_.back().parts * part_floats;
+    AddColdTasks(static_cast<int>(merges_.size()) - 1);
   }
-  results_.Resize(result);
-  weights_.Resize(weights);
+}
+
+void DecodePass::AddColdTasks(int head) {
+  const ColdView& view = cold_[head];
+  if (view.length == 0) return;
+  const HyperParams& p = params_;
+  const Merge& merge = merges_[head];
+  DecodeHead part = ColdHeadOf(head / p.kv_heads, head % p.kv_heads);
+  for (int at = 0; at < view.length; at += kColdPartEntries) {
+    part.pages = view.pages.data() + at / kBlockEntries;
+    part.end = std::min(kColdPartEntries, view.length - at);
+    const size_t index =
+        merge.head.parts() + (view.first + at) / kColdPartEntries;
+    tasks_.push_back(
+        {part, 0,
+         merge.result + index * DecodePartFloats(p.group(), p.head_dim), -1});
+  }
+}
+
+void DecodePass::RunTasks() {
   context_.pool->ParallelRanges(
       static_cast<int>(tasks_.size()), [&](int i, int worker) {
         const Task& t = tasks_[i];
@@ -237,6 +238,40 @@ void DecodePass::Attend(int layer) {
                          results_.data() + t.result,
                          t.weights < 0 ? nullptr : weights_.data() + t.weights);
       });
+}
+
+// Where memory does not take at once what was selected of cold tiers.
+Status DecodePass::AttendFurtherViews(int layer) {
+  for (;;) {
+    tasks_.clear();
+    for (int i = 0; i < static_cast<int>(cold_.size()); ++i) {
+      if (cold_[i].last()) continue;
+      PKV_RETURN_IF_ERROR(sequences_[i / params_.kv_heads]->cold->Fetch(
+          layer, i % params_.kv_heads, &cold_[i]));
+      AddColdTasks(i);
+    }
+    if (tasks_.empty()) return {};
+    RunTasks();
+  }
+}
+
+Status DecodePass::Attend(int layer) {
+  const HyperParams& p = params_;
+  tasks_.clear();
+  merges_.clear();
+  size_t result = 0, weights = 0;
+  bool gathers = false;
+  for (int r = 0; r < rows(); ++r) {
+    Compressor& compressor = states_[r].sequence->compressor;
+    compressor.ObserveQuery(layer, states_[r].position,
+                            q_.data() + size_t(r) * p.heads * p.head_dim);
+    gathers = gathers || compressor.gathers_attention();
+    AddRow(layer, r, &result, &weights);
+  }
+  results_.Resize(result);
+  weights_.Resize(weights);
+  RunTasks();
+  PKV_RETURN_IF_ERROR(AttendFurtherViews(layer));
   ForRows([&](int r) {
     for (int h = 0; h < p.kv_heads; ++h) {
       const Merge& m = merges_[r * p.kv_heads + h];
@@ -245,6 +280,7 @@ void DecodePass::Attend(int layer) {
     }
   });
   if (gathers) GatherReceived(layer);
+  return {};
 }
 
 // Rows of a sequence one after the other: how many come at once must not show.

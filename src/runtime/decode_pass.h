@@ -56,7 +56,7 @@ class DecodePass {
   };
   struct Merge {  // the parts of one row and KV head
     size_t result = 0;
-    int parts = 0;
+    int parts = 0;  // of the cache, then of the cold tier
     float* out = nullptr;
     DecodeHead head;
     int64_t weights = -1;  // offset into weights_; < 0: not wanted
@@ -66,7 +66,12 @@ class DecodePass {
   Status Project(int layer);
   Status Append(int layer);
   Status FetchCold(int layer);
-  void Attend(int layer);
+  Status Attend(int layer);
+  void AddRow(int layer, int row, size_t* result, size_t* weights);
+  // Of what was fetched; `head` counts over rows and KV heads.
+  void AddColdTasks(int head);
+  Status AttendFurtherViews(int layer);
+  void RunTasks();
   DecodeHead HeadOf(int layer, int row, int head);
   DecodeHead ColdHeadOf(int row, int head);
   void GatherReceived(int layer);
