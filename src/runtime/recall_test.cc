@@ -119,12 +119,6 @@ TEST(Recall, RefusesWhatItCannotDo) {
   ASSERT_FALSE(skew.ok());
   EXPECT_EQ(skew.status().code(), StatusCode::kUsage);
   EXPECT_NE(skew.status().message().find("index=skew"), std::string::npos);
-  auto session = MakeSession(engine.get(), "infinigen");
-  ASSERT_TRUE(session->Read(RandomTokens(50, 320, 1), {}).ok());
-  const Status saved = session->Save(
-      (std::filesystem::temp_directory_path() / "pyramidkv_cold.pkv").string());
-  EXPECT_EQ(saved.code(), StatusCode::kUsage);
-  EXPECT_NE(saved.message().find("remainder=offload"), std::string::npos);
 }
 
 TEST(Recall, NamesADirectoryThatItCannotUse) {
