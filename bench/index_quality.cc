@@ -226,6 +226,9 @@ class PlainIndex : public KeyIndex {
   }
   int length() const override { return length_; }
   int64_t bytes() const override { return 0; }
+  // Is only measured.
+  KeyIndexState Export() const override { return {}; }
+  bool Import(KeyIndexState) override { return false; }
 
  private:
   int head_dim_;

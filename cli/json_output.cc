@@ -165,6 +165,28 @@ Json PlanJson(const PlanDims& dims, const std::vector<CachePlan>& plans) {
   return {{"dims", DimsJson(dims)}, {"caches", std::move(caches)}};
 }
 
+namespace {
+
+Json StoredLayersJson(const StoredSession& s) {
+  Json layers = Json::array();
+  for (size_t l = 0; l < s.layers.size(); ++l) {
+    const StoredLayer& layer = s.layers[l];
+    layers.push_back({{"layer", l}, {"kept", layer.kept}});
+    if (s.tier) layers.back()["cold"] = layer.cold;
+    layers.back()["bytes"] = layer.bytes;
+  }
+  return layers;
+}
+
+Json StoredTierJson(const StoredTier& tier) {
+  return {{"index", tier.index},
+          {"entries", tier.entries},
+          {"block_bytes", tier.block_bytes},
+          {"index_bytes", tier.index_bytes}};
+}
+
+}  // namespace
+
 Json StoredSessionJson(const StoredSession& s) {
   return {{"model", s.model},
           {"architecture", s.architecture},
@@ -178,8 +200,11 @@ Json StoredSessionJson(const StoredSession& s) {
           {"entries", s.entries},
           {"entries_full", s.entries_full},
           {"bytes", s.bytes},
+          {"hot_bytes", s.hot_bytes},
           {"bytes_full", s.bytes_full},
           {"file_bytes", s.file_bytes},
+          {"layers", StoredLayersJson(s)},
+          {"tier", s.tier ? StoredTierJson(*s.tier) : Json(nullptr)},
           {"session", s.session},
           {"generation", s.generation},
           {"format_version", s.format_version}};

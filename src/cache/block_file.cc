@@ -1,6 +1,7 @@
 #include "cache/block_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/temporary_file.h"
 #include "fmt/format.h"
 
 namespace pyramidkv {
@@ -32,8 +34,10 @@ int OpenUnnamed(const std::string& directory, FileCalls* calls) {
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
     return fd;
   }
-  std::string name = directory + "/pyramidkv-cold-XXXXXX";
-  const int named = mkostemp(name.data(), O_CLOEXEC);
+  const std::string path = directory + "/pyramidkv-cold";
+  RemoveStaleTemporaries(path);
+  std::string name;
+  const int named = OpenTemporary(path, S_IRUSR | S_IWUSR, &name);
   if (named >= 0) unlink(name.c_str());
   return named;
 }

@@ -8,6 +8,7 @@
 #ifndef PYRAMIDKV_CACHE_COLD_HEAD_H_
 #define PYRAMIDKV_CACHE_COLD_HEAD_H_
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -51,6 +52,9 @@ class ColdHead {
   void Select(const float* q, int group, float scale);
   Status Fetch(ColdView* view);
   Status Decode(float* k, float* v) const;
+  ColdHeadState Export() const;
+  Status ShowBlocks(const ShowPage& show) const;
+  Status Import(int position, ColdHeadState state, const ReadPage& read_page);
 
   int length() const { return static_cast<int>(positions_.size()); }
   std::span<const int32_t> positions() const { return positions_; }
@@ -94,8 +98,13 @@ class ColdHead {
   void StartReads(std::vector<int32_t> missing, int spared);
   // What was read is in memory from now on; what failed is not.
   void FinishReads(bool cancel = false);
-  Status DecodeBlocks(int first, int count, std::byte* buffer, float* k,
-                      float* v) const;
+  // All blocks in their order, from memory or in large pieces from the file,
+  // then the last one.
+  using VisitBlock = std::function<Status(int block, const std::byte* page)>;
+  Status VisitBlocks(const VisitBlock& visit) const;
+  Status VisitAdjacent(int first, int count, std::byte* buffer,
+                       const VisitBlock& visit) const;
+  Status ImportBlocks(int full, const ReadPage& read_page);
 
   ColdShared* shared_;
   std::unique_ptr<KeyIndex> index_;

@@ -1,4 +1,4 @@
-// Of a cold tier's head what selects blocks, reads them, and decodes all.
+// Of a cold tier's head what selects blocks, reads them, and visits all.
 
 #include <sys/uio.h>
 
@@ -11,8 +11,8 @@
 namespace pyramidkv {
 namespace {
 
-// Decode reads so much at once.
-constexpr size_t kDecodeBytes = size_t{1} << 20;
+// What is read at once of all blocks.
+constexpr size_t kVisitBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -154,8 +154,8 @@ Status ColdHead::Fetch(ColdView* view) {
 
 // Blocks [first, first + count), adjacent in the file. What is in memory is
 // taken from there, unless it lies between blocks that must be read.
-Status ColdHead::DecodeBlocks(int first, int count, std::byte* buffer, float* k,
-                              float* v) const {
+Status ColdHead::VisitAdjacent(int first, int count, std::byte* buffer,
+                               const VisitBlock& visit) const {
   int begin = first;
   int end = first + count;
   while (begin < end && residents_.page(begin) != nullptr) ++begin;
@@ -167,26 +167,19 @@ Status ColdHead::DecodeBlocks(int first, int count, std::byte* buffer, float* k,
                                           std::span(&piece, 1));
     if (error != 0) return shared_->file->ReadError(error);
   }
-  const size_t d = shared_->options.format.head_dim;
   for (int b = first; b < first + count; ++b) {
-    const std::byte* const page = begin <= b && b < end
-                                      ? buffer + (b - begin) * block_bytes
-                                      : residents_.page(b);
-    for (int slot = 0; slot < kBlockEntries; ++slot) {
-      const size_t row = (static_cast<size_t>(b) * kBlockEntries + slot) * d;
-      LoadEntry(shared_->options.format, page, slot,
-                k == nullptr ? nullptr : k + row,
-                v == nullptr ? nullptr : v + row);
-    }
+    PKV_RETURN_IF_ERROR(visit(b, begin <= b && b < end
+                                     ? buffer + (b - begin) * block_bytes
+                                     : residents_.page(b)));
   }
   return {};
 }
 
-Status ColdHead::Decode(float* k, float* v) const {
+Status ColdHead::VisitBlocks(const VisitBlock& visit) const {
   const size_t block_bytes = shared_->block_bytes;
   const bool reads = shared_->file != nullptr && full_blocks() > 0;
   const int most =
-      std::max<int>(1, static_cast<int>(kDecodeBytes / block_bytes));
+      std::max<int>(1, static_cast<int>(kVisitBytes / block_bytes));
   std::byte* const buffer =
       reads ? shared_->pages.Allocate(most * block_bytes) : nullptr;
   if (reads && buffer == nullptr) {
@@ -196,20 +189,26 @@ Status ColdHead::Decode(float* k, float* v) const {
   for (int b = 0; b < full_blocks() && status.ok();) {
     int n = std::min(most, full_blocks() - b);
     if (reads) n = extents_.Adjacent(b, n);
-    status = DecodeBlocks(b, n, buffer, k, v);
+    status = VisitAdjacent(b, n, buffer, visit);
     b += n;
   }
   if (buffer != nullptr) shared_->pages.Release(buffer);
   PKV_RETURN_IF_ERROR(status);
-  const size_t d = shared_->options.format.head_dim;
-  for (int slot = 0; slot < tail_entries(); ++slot) {
-    const size_t row =
-        (static_cast<size_t>(full_blocks()) * kBlockEntries + slot) * d;
-    LoadEntry(shared_->options.format, tail_, slot,
-              k == nullptr ? nullptr : k + row,
-              v == nullptr ? nullptr : v + row);
-  }
-  return {};
+  return tail_entries() > 0 ? visit(full_blocks(), tail_) : Status();
+}
+
+Status ColdHead::Decode(float* k, float* v) const {
+  const PageFormat& format = shared_->options.format;
+  return VisitBlocks([&](int block, const std::byte* page) {
+    const int first = block * kBlockEntries;
+    const int entries = std::min(kBlockEntries, length() - first);
+    for (int slot = 0; slot < entries; ++slot) {
+      const size_t row = size_t(first + slot) * format.head_dim;
+      LoadEntry(format, page, slot, k == nullptr ? nullptr : k + row,
+                v == nullptr ? nullptr : v + row);
+    }
+    return Status();
+  });
 }
 
 }  // namespace pyramidkv

@@ -1,5 +1,7 @@
 #include "cache/cold_store.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -53,6 +55,22 @@ class ColdStore : public ColdTier {
   }
   Status Decode(int layer, int head, float* k, float* v) const override {
     return At(layer, head).Decode(k, v);
+  }
+  ColdHeadState Export(int layer, int head) const override {
+    return At(layer, head).Export();
+  }
+  Status ShowBlocks(int layer, int head, const ShowPage& show) const override {
+    return At(layer, head).ShowBlocks(show);
+  }
+  Status Import(int layer, int head, int position, ColdHeadState state,
+                const ReadPage& read_page) override {
+    return At(layer, head).Import(position, std::move(state), read_page);
+  }
+  uint64_t index_basis() const override {
+    const ColdTierOptions& o = shared_.options;
+    if (o.index != IndexKind::kSkew || o.skew == nullptr) return 0;
+    const size_t d = o.format.head_dim;
+    return XXH3_64bits(o.skew, sizeof(float) * o.layers * o.kv_heads * d * d);
   }
   void Clear() override {
     for (const auto& head : heads_) head->AddStats(&past_);

@@ -37,6 +37,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/cold_state.h"
 #include "cache/key_index.h"
 #include "kernels/kv_codec.h"
 #include "pyramidkv/status.h"
@@ -124,6 +125,21 @@ class ColdTier {
   // All entries of a head as f32 [length, head_dim]; either may be null. Reads
   // the file in large pieces and leaves what is in memory as it is.
   virtual Status Decode(int layer, int head, float* k, float* v) const = 0;
+
+  // What of a head has to be stored: its state, and its blocks, whose pages (of
+  // the format's page_bytes) are shown in their order, also a partly filled
+  // last one. Errors: the file's, and `show`'s.
+  virtual ColdHeadState Export(int layer, int head) const = 0;
+  virtual Status ShowBlocks(int layer, int head,
+                            const ShowPage& show) const = 0;
+  // The same back into an empty head of a tier with the same options, of a
+  // sequence that has seen `position` tokens: it goes on as the stored one.
+  // Errors: kModel, no head can be like this; as Append; read_page's. The tier
+  // is of no more use then.
+  virtual Status Import(int layer, int head, int position, ColdHeadState state,
+                        const ReadPage& read_page) = 0;
+  // Of what the index depends on beside its state (the skew); 0: nothing.
+  virtual uint64_t index_basis() const = 0;
 
   // Forgets everything.
   virtual void Clear() = 0;

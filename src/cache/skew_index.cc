@@ -1,6 +1,7 @@
 #include "cache/skew_index.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cache/index_bytes.h"
 #include "kernels/code_scores.h"
@@ -68,6 +69,27 @@ void SkewIndex::Score(const float* q, int group, std::vector<float>* scratch,
 int64_t SkewIndex::bytes() const {
   return static_cast<int64_t>(groups_.capacity() +
                               mean_.capacity() * sizeof(float) + sizeof(*this));
+}
+
+KeyIndexState SkewIndex::Export() const {
+  KeyIndexState state;
+  state.length = length_;
+  state.mean = mean_;
+  state.codes = groups_;
+  return state;
+}
+
+bool SkewIndex::Import(KeyIndexState s) {
+  const size_t groups = (size_t(s.length) + kCodeGroup - 1) / kCodeGroup;
+  if (s.length < 0 || s.mean.size() != size_t(s.length > 0 ? columns_ : 0) ||
+      s.codes.size() != groups * CodeGroupBytes(columns_) ||
+      !AreFinite(s.mean)) {
+    return false;
+  }
+  length_ = s.length;
+  mean_ = std::move(s.mean);
+  groups_ = std::move(s.codes);
+  return true;
 }
 
 }  // namespace pyramidkv

@@ -37,6 +37,8 @@ class SkewIndex : public KeyIndex {
              float* best) const override;
   int length() const override { return length_; }
   int64_t bytes() const override;
+  KeyIndexState Export() const override;
+  bool Import(KeyIndexState state) override;
 
  private:
   // [columns] of x [head_dim].

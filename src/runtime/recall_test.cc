@@ -130,16 +130,6 @@ TEST(Recall, OffloadsWhatDecodingEvicts) {
   EXPECT_GE(report.tier->entries, 2 * 2 * (kPrompt + 160 - 64 - 16));
 }
 
-TEST(Recall, RefusesWhatItCannotDo) {
-  auto engine = TinyEngine(Options(), 1, Compute::kAuto);
-  auto session = MakeSession(engine.get(), "infinigen");
-  ASSERT_TRUE(session->Read(RandomTokens(50, 320, 1), {}).ok());
-  const Status saved = session->Save(
-      (std::filesystem::temp_directory_path() / "pyramidkv_cold.pkv").string());
-  EXPECT_EQ(saved.code(), StatusCode::kUsage);
-  EXPECT_NE(saved.message().find("remainder=offload"), std::string::npos);
-}
-
 TEST(Recall, NamesADirectoryThatItCannotUse) {
   const std::string path = (std::filesystem::temp_directory_path() /
                             ("pyramidkv_cold_" + std::to_string(getpid())))
