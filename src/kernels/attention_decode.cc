@@ -417,8 +417,9 @@ struct Page {
   int from, to;
 };
 
+// Logits of query heads [g, g + kHeads) over a page.
 template <class L, int kHeads>
-HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
+void ScorePage(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   float* scores = part.scores + g * kPageEntries;
   if constexpr (kQuantized<L>) {
@@ -444,8 +445,9 @@ HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
   }
 }
 
+// Adds a page's values by the weights of query heads [g, g + kHeads).
 template <class L, int kHeads>
-HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
+void AddValues(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   const float* p = part.scores + g * kPageEntries;
   const size_t acc_stride = size_t(2) * f.head_dim;
@@ -464,10 +466,69 @@ HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
   }
 }
 
+// What is done with the K or the V of a page, for kGroup query heads and for
+// one. Called by pointer: compiled into one function for each pair of types of
+// K and V, they would take compilers minutes.
+struct PageStep {
+  using Function = void (*)(const Part&, const Page&, int g);
+  Function group, one;
+
+  void Run(const Part& part, const Page& page) const {
+    int g = 0;
+    for (; g + kGroup <= part.head->group; g += kGroup) group(part, page, g);
+    for (; g < part.head->group; ++g) one(part, page, g);
+  }
+};
+
+template <class L>
+PageStep Scoring() {
+  return {ScorePage<L, kGroup>, ScorePage<L, 1>};
+}
+
+template <class L>
+PageStep Adding() {
+  return {AddValues<L, kGroup>, AddValues<L, 1>};
+}
+
+PageStep ScoringOf(Codec k) {
+  switch (k) {
+    case Codec::kF32:
+      return Scoring<LoadF32>();
+    case Codec::kF16:
+      return Scoring<LoadF16>();
+    case Codec::kBf16:
+      return Scoring<LoadBf16>();
+    case Codec::kInt8:
+      return Scoring<LoadQuant<Codec::kInt8>>();
+    case Codec::kInt4:
+    case Codec::kInt2:  // values only
+      break;
+  }
+  return Scoring<LoadQuant<Codec::kInt4>>();
+}
+
+PageStep AddingOf(Codec v) {
+  switch (v) {
+    case Codec::kF32:
+      return Adding<LoadF32>();
+    case Codec::kF16:
+      return Adding<LoadF16>();
+    case Codec::kBf16:
+      return Adding<LoadBf16>();
+    case Codec::kInt8:
+      return Adding<LoadQuant<Codec::kInt8>>();
+    case Codec::kInt4:
+      return Adding<LoadQuant<Codec::kInt4>>();
+    case Codec::kInt2:
+      break;
+  }
+  return Adding<LoadQuant<Codec::kInt2>>();
+}
+
 // A page's K and V lie side by side, so one page after the other is one
 // stream of memory, which the processor fetches ahead by itself.
-template <class KL, class VL>
-void RunPage(const Part& part, int page, float* result) {
+void RunPage(const Part& part, PageStep score, PageStep add, int page,
+             float* result) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
   const DecodeHead& h = *part.head;
   const int entries = h.format.entries;
@@ -477,12 +538,8 @@ void RunPage(const Part& part, int page, float* result) {
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const std::byte* const k = h.pages[page];
   const Page at = {k, k + h.format.k_bytes(), from, to};
-  int g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) {
-    ScorePage<KL, kGroup>(part, at, g);
-  }
-  for (; g < h.group; ++g) ScorePage<KL, 1>(part, at, g);
-  for (g = 0; g < h.group; ++g) {
+  score.Run(part, at);
+  for (int g = 0; g < h.group; ++g) {
     float* scores = part.scores + g * kPageEntries;
     if (h.bias != nullptr) {
       AddBias(h.bias + first + from, h.scale, to - from, scores + from);
@@ -497,19 +554,16 @@ void RunPage(const Part& part, int page, float* result) {
   }
   const float scale = h.bias != nullptr ? 1.0f : h.scale;
   float* const sums = result + h.group;
-  for (g = 0; g + kGroup <= h.group; g += kGroup) {
+  int g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) {
     SoftmaxPage<kGroup>(part, g, padded, scale, result, sums);
   }
   for (; g < h.group; ++g) {
     SoftmaxPage<1>(part, g, padded, scale, result, sums);
   }
-  for (g = 0; g + kGroup <= h.group; g += kGroup) {
-    AddValues<VL, kGroup>(part, at, g);
-  }
-  for (; g < h.group; ++g) AddValues<VL, 1>(part, at, g);
+  add.Run(part, at);
 }
 
-template <class KL, class VL>
 void RunPart(const Part& part, float* result) {
   const DecodeHead& h = *part.head;
   const int head_dim = h.format.head_dim;
@@ -518,13 +572,14 @@ void RunPart(const Part& part, float* result) {
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
   const int entries = h.format.entries;
   const int first = part.from / entries;
+  const PageStep score = ScoringOf(h.format.k), add = AddingOf(h.format.v);
   for (int page = first; page * entries < part.to; ++page) {
-    RunPage<KL, VL>(part, page, result);
+    RunPage(part, score, add, page, result);
   }
   float* out = result + 2 * h.group;
   for (int g = 0; g < h.group; ++g, out += head_dim) {
     const float* acc = part.acc + size_t(g) * 2 * head_dim;
-    if constexpr (kQuantized<VL>) {
+    if (IsQuantized(h.format.v)) {
       std::copy(acc, acc + head_dim, out);
       RotateChannels(head_dim, out);
     } else {
@@ -540,24 +595,6 @@ void RunPart(const Part& part, float* result) {
                    part.weights + size_t(g) * kPartSlots);
     }
     result[g] *= scale;
-  }
-}
-
-template <class KL>
-void RunPartV(const Part& part, float* result) {
-  switch (part.head->format.v) {
-    case Codec::kF32:
-      return RunPart<KL, LoadF32>(part, result);
-    case Codec::kF16:
-      return RunPart<KL, LoadF16>(part, result);
-    case Codec::kBf16:
-      return RunPart<KL, LoadBf16>(part, result);
-    case Codec::kInt8:
-      return RunPart<KL, LoadQuant<Codec::kInt8>>(part, result);
-    case Codec::kInt4:
-      return RunPart<KL, LoadQuant<Codec::kInt4>>(part, result);
-    case Codec::kInt2:
-      return RunPart<KL, LoadQuant<Codec::kInt2>>(part, result);
   }
 }
 
@@ -587,20 +624,7 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
                                head.format.head_dim, part.integers);
     }
   }
-  switch (head.format.k) {
-    case Codec::kF32:
-      return RunPartV<LoadF32>(part, result);
-    case Codec::kF16:
-      return RunPartV<LoadF16>(part, result);
-    case Codec::kBf16:
-      return RunPartV<LoadBf16>(part, result);
-    case Codec::kInt8:
-      return RunPartV<LoadQuant<Codec::kInt8>>(part, result);
-    case Codec::kInt4:
-      return RunPartV<LoadQuant<Codec::kInt4>>(part, result);
-    case Codec::kInt2:
-      return;  // values only
-  }
+  RunPart(part, result);
 }
 
 }  // namespace pyramidkv::HWY_NAMESPACE
