@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/code_scores.h"
+
 namespace pyramidkv {
 
 // Empty where a kind of index has no such thing.
@@ -27,6 +29,14 @@ struct KeyIndexState {
 inline bool AreFinite(const std::vector<float>& values) {
   return std::all_of(values.begin(), values.end(),
                      [](float x) { return std::isfinite(x); });
+}
+
+// Whether it is of an index that keeps the mean of `columns` columns of keys
+// and codes keys in groups (kernels/code_scores.h).
+inline bool IsOfCodedKeys(const KeyIndexState& s, int columns, int codes) {
+  const size_t groups = (size_t(s.length) + kCodeGroup - 1) / kCodeGroup;
+  return s.length >= 0 && s.mean.size() == size_t(s.length > 0 ? columns : 0) &&
+         s.codes.size() == groups * CodeGroupBytes(codes) && AreFinite(s.mean);
 }
 
 }  // namespace pyramidkv

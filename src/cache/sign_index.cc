@@ -68,12 +68,7 @@ KeyIndexState SignIndex::Export() const {
 }
 
 bool SignIndex::Import(KeyIndexState s) {
-  const size_t groups = (size_t(s.length) + kCodeGroup - 1) / kCodeGroup;
-  if (s.length < 0 || s.mean.size() != size_t(s.length > 0 ? head_dim_ : 0) ||
-      s.codes.size() != groups * CodeGroupBytes(codes()) ||
-      !AreFinite(s.mean)) {
-    return false;
-  }
+  if (!IsOfCodedKeys(s, head_dim_, codes())) return false;
   length_ = s.length;
   mean_ = std::move(s.mean);
   groups_ = std::move(s.codes);

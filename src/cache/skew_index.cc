@@ -80,12 +80,7 @@ KeyIndexState SkewIndex::Export() const {
 }
 
 bool SkewIndex::Import(KeyIndexState s) {
-  const size_t groups = (size_t(s.length) + kCodeGroup - 1) / kCodeGroup;
-  if (s.length < 0 || s.mean.size() != size_t(s.length > 0 ? columns_ : 0) ||
-      s.codes.size() != groups * CodeGroupBytes(columns_) ||
-      !AreFinite(s.mean)) {
-    return false;
-  }
+  if (!IsOfCodedKeys(s, columns_, columns_)) return false;
   length_ = s.length;
   mean_ = std::move(s.mean);
   groups_ = std::move(s.codes);
