@@ -59,11 +59,17 @@ HWY_INLINE V BroadcastPair(const float* p) {
   return hn::BitCast(D(), hn::Set(d64, bits));
 }
 
+// Asks for the cache lines of `bytes` bytes that lie `ahead` behind p.
+HWY_INLINE void PrefetchAhead(const void* p, ptrdiff_t ahead, size_t bytes) {
+  const char* at = static_cast<const char*>(p) + ahead;
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
 // scores[g * stride + 0..15] = k . q[g] for the 16 keys of one block.
-// q: kHeads rows, head_dim apart.
+// q: kHeads rows, head_dim apart. ahead: bytes to what is read next.
 template <class L, int kHeads>
 HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
-                           size_t stride, float* scores) {
+                           size_t stride, ptrdiff_t ahead, float* scores) {
   const D d;
   static_assert(kKeyVectors % 2 == 0);
   const int lanes = static_cast<int>(hn::Lanes(d));
@@ -75,6 +81,7 @@ HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
     }
     const typename L::T* p = k + x * lanes;
     for (int i = 0; i < head_dim; i += 2, p += 2 * kBlockKeys) {
+      if (x == 0) PrefetchAhead(p, ahead, 2 * kBlockKeys * sizeof(*p));
       V pair[kHeads];
       for (int g = 0; g < kHeads; ++g) {
         pair[g] = BroadcastPair(q + size_t(g) * head_dim + i);
@@ -101,7 +108,8 @@ HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
 // the kVectors vectors from `column` on. p: kHeads rows, stride apart.
 template <class L, int kHeads, int kVectors>
 HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
-                          int pairs, int head_dim, int column, float* acc) {
+                          int pairs, int head_dim, int column, ptrdiff_t ahead,
+                          float* acc) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V sum[kHeads][kVectors];
@@ -113,6 +121,7 @@ HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
   }
   const typename L::T* row = v + column;
   for (int j = 0; j < pairs; ++j, row += 2 * head_dim) {
+    PrefetchAhead(row, ahead, kVectors * lanes * sizeof(*row));
     V weight[kHeads];
     for (int g = 0; g < kHeads; ++g) {
       weight[g] = BroadcastPair(p + g * stride + 2 * j);
@@ -134,16 +143,17 @@ HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
 
 template <class L, int kHeads>
 HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
-                          int pairs, int head_dim, float* acc) {
+                          int pairs, int head_dim, ptrdiff_t ahead,
+                          float* acc) {
   const int lanes = static_cast<int>(hn::Lanes(D()));
   int column = 0;
   for (; column + kValueVectors * lanes <= 2 * head_dim;
        column += kValueVectors * lanes) {
     ValueTile<L, kHeads, kValueVectors>(v, p, stride, pairs, head_dim, column,
-                                        acc);
+                                        ahead, acc);
   }
   for (; column < 2 * head_dim; column += lanes) {
-    ValueTile<L, kHeads, 1>(v, p, stride, pairs, head_dim, column, acc);
+    ValueTile<L, kHeads, 1>(v, p, stride, pairs, head_dim, column, ahead, acc);
   }
 }
 
@@ -415,6 +425,7 @@ struct Page {
   const std::byte* k;
   const std::byte* v;
   int from, to;
+  const std::byte* next;  // the page read after it, or itself
 };
 
 // Logits of query heads [g, g + kHeads) over a page.
@@ -426,8 +437,8 @@ void ScorePage(const Part& part, const Page& page, int g) {
     if (part.form != nullptr) {
       IntegerHalf k(L::kCodec, f.head_dim, f.entries, page.k, page.from,
                     page.to);
-      k.next = page.v;
-      k.next_bytes = f.v_bytes();
+      k.next = page.next;
+      k.next_bytes = f.k_bytes() + f.v_bytes();
       return part.form->score(k, part.integers + g * QuantGroups(f.head_dim),
                               kHeads, scores);
     }
@@ -440,7 +451,7 @@ void ScorePage(const Part& part, const Page& page, int g) {
     } else {
       const auto* keys = reinterpret_cast<const typename L::T*>(page.k);
       ScoreBlock<L, kHeads>(keys + size_t(slot) * f.head_dim, q, f.head_dim,
-                            kPageEntries, scores + slot);
+                            kPageEntries, page.v - page.k, scores + slot);
     }
   }
 }
@@ -462,7 +473,8 @@ void AddValues(const Part& part, const Page& page, int g) {
                               part.scaled, acc_stride, acc);
   } else {
     ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(page.v), p,
-                         kPageEntries, (page.to + 1) / 2, f.head_dim, acc);
+                         kPageEntries, (page.to + 1) / 2, f.head_dim,
+                         page.next - page.v, acc);
   }
 }
 
@@ -525,8 +537,8 @@ PageStep AddingOf(Codec v) {
   return Adding<LoadQuant<Codec::kInt2>>();
 }
 
-// A page's K and V lie side by side, so one page after the other is one
-// stream of memory, which the processor fetches ahead by itself.
+// A page's K and V lie side by side. While one half is read, the other or the
+// next page is asked for: some processors' own guesses come too late.
 void RunPage(const Part& part, PageStep score, PageStep add, int page,
              float* result) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
@@ -537,7 +549,9 @@ void RunPage(const Part& part, PageStep score, PageStep add, int page,
   const int to = std::min(part.to - first, entries);
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const std::byte* const k = h.pages[page];
-  const Page at = {k, k + h.format.k_bytes(), from, to};
+  const bool last = (page + 1) * entries >= part.to;
+  const Page at = {k, k + h.format.k_bytes(), from, to,
+                   last ? k : h.pages[page + 1]};
   score.Run(part, at);
   for (int g = 0; g < h.group; ++g) {
     float* scores = part.scores + g * kPageEntries;

@@ -18,6 +18,17 @@ namespace {
 
 constexpr int kHalfRows = kGroupRows / 2;  // lanes of a vector
 
+// How far before their use weights are asked for that each token reads anew.
+// A processor's own guess comes too late for them: with this, one row takes
+// 0.5 to 0.6 of the time when the weights are in the third-level cache.
+constexpr int kReadAhead = 10240;  // bytes
+
+inline void PrefetchLines(const uint8_t* at, int bytes) {
+  for (int i = 0; i < bytes; i += 64) {
+    _mm_prefetch(at + i, _MM_HINT_T0);
+  }
+}
+
 template <class T>
 inline T Read(const void* p) {
   T value;
@@ -295,7 +306,9 @@ void GroupProduct(const uint8_t* w, const uint8_t* x, int blocks,
     }
     const B block(super, w);
     for (int r = 0; r < kGroup; r += B::kRows) block.AddRows(x, r, acc + r);
-    if (kGroup <= 2) _mm_prefetch(w + 2560, _MM_HINT_T0);
+    if (kGroup <= kFineGroup) {
+      PrefetchLines(w + kReadAhead, F::kBlockBytes);
+    }
     w += F::kBlockBytes;
     x += kGroup * BlockRowBytes(kPlanes);
   }
