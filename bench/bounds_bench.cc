@@ -11,6 +11,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "kernels/attention_prefill.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace pyramidkv {
@@ -70,6 +71,9 @@ dnnl::memory Matrix(const dnnl::memory::desc& layout,
 
 void GemmPeak(benchmark::State& state, dnnl::memory::data_type a,
               dnnl::memory::data_type b, dnnl::memory::data_type c) {
+  if (a == dnnl::memory::data_type::bf16 && !HasNativeBf16()) {
+    return state.SkipWithError("no AVX-512 BF16");
+  }
   omp_set_num_threads(static_cast<int>(state.range(0)));
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
@@ -93,6 +97,11 @@ void GemmPeak(benchmark::State& state, dnnl::memory::data_type a,
                          benchmark::Counter::kIsIterationInvariantRate);
 }
 using Type = dnnl::memory::data_type;
+BENCHMARK_CAPTURE(GemmPeak, f32, Type::f32, Type::f32, Type::f32)
+    ->Arg(1)
+    ->Arg(2)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(GemmPeak, bf16, Type::bf16, Type::bf16, Type::f32)
     ->Arg(1)
     ->Arg(2)

@@ -231,6 +231,12 @@ def summarise(runs):
     return summary
 
 
+def kinds(bounds):
+    """The arithmetic of matrix products that the machine was measured in."""
+    suffix = "_flops_per_s"
+    return [key.removesuffix(suffix) for key in bounds if key.endswith(suffix)]
+
+
 def add_shares(row, summary, shape, bounds):
     """How near a row comes to what the machine allows (see Row.has_bounds).
 
@@ -241,7 +247,7 @@ def add_shares(row, summary, shape, bounds):
     least_ms = 1000 * read / bounds["read_bytes_per_s"]
     summary["decode_share"] = least_ms / summary["tpot_ms"]
     flops = shape.prefill_flops(row.tokens)
-    for kind in ("bf16", "u8s8"):
+    for kind in kinds(bounds):
         least_ms = 1000 * flops / bounds[f"{kind}_flops_per_s"]
         summary[f"prefill_share_{kind}"] = least_ms / summary["ttft_ms"]
 

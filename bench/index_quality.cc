@@ -1,7 +1,7 @@
 // How well each index in memory picks what queries attend to, on the keys and
 // queries of a real model, and how long it takes:
 //
-//   build/release/bin/index_quality [MODEL [TOKENS [QUERIES]]]
+//   build/release/bin/index_quality [MODEL [TOKENS [QUERIES [SAMPLE [SPAN]]]]]
 //
 // A text of TOKENS tokens is read; then QUERIES more tokens, and a question
 // for a pass key hidden in such a text, are forced. The first 16 and the last
@@ -14,6 +14,10 @@
 //
 //   us       to score a head for one row, the fastest of its rows, meaned
 //
+// The skew is measured as a session does it, or, if SAMPLE is `text`, on text
+// of the same generator; it is made for contexts of SPAN tokens, by default the
+// model's.
+//
 // "entries" chooses as many single entries instead of whole blocks. Rows of
 // "ideas" are plain loops over keys as an index might keep them, with the
 // bytes that it would take.
@@ -25,6 +29,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/key_index.h"
@@ -36,6 +41,7 @@
 #include "kernels/kv_quant.h"
 #include "kernels/matmul_int8.h"
 #include "runtime/decode_pass.h"
+#include "runtime/model_skew.h"
 #include "runtime/prompt_pass.h"
 #include "text/text.h"
 
@@ -44,7 +50,7 @@ namespace {
 
 constexpr int kSinks = 16;
 constexpr int kRecent = 256;
-constexpr int kSampleTokens = 1792, kSampleQueries = 256;  // for the skew
+constexpr int kSampleTokens = 2048;  // for the skew
 constexpr double kShares[] = {0.1, 0.2};
 
 template <class T>
@@ -81,7 +87,7 @@ class Reader {
     context_.pool = &pool_;
     context_.prompt_matmul = &matmul_;
     context_.packed = &packed_;
-    context_.bf16_attention = HasNativeBf16();
+    context_.attention = FastestAttentionForm();
   }
 
   const HyperParams& params() const { return model_->params(); }
@@ -97,6 +103,12 @@ class Reader {
   }
 
   Capture Read(const std::vector<int>& context, const std::vector<int>& next);
+  std::vector<int> Sample(int count) const {
+    return SkewSample(*tokenizer_, count);
+  }
+  SkewTable Skew(const std::vector<int>& sample, int span) {
+    return Must(MeasureSkew(context_, sample, span));
+  }
 
  private:
   std::unique_ptr<Model> model_;
@@ -214,6 +226,9 @@ class PlainIndex : public KeyIndex {
   }
   int length() const override { return length_; }
   int64_t bytes() const override { return 0; }
+  // Is only measured.
+  KeyIndexState Export() const override { return {}; }
+  bool Import(KeyIndexState) override { return false; }
 
  private:
   int head_dim_;
@@ -503,34 +518,23 @@ class Measure {
   std::vector<Chosen> exact_;                   // [heads * rows]
 };
 
-// For contexts of `span` tokens.
-SkewTable MakeSkew(Reader* reader, const TextGenerator& generator, int span) {
-  const HyperParams& p = reader->params();
-  EvalOptions options;
-  options.task = EvalTask::kKl;
-  auto tokens = reader->Tokenize(
-      MakeText(generator, kSampleTokens + kSampleQueries, options, 1000));
-  const auto middle = tokens.begin() + kSampleTokens;
-  Capture sample =
-      reader->Read({tokens.begin(), middle}, {middle, middle + kSampleQueries});
-  SkewTable table{p.layers, p.kv_heads, p.head_dim, {}};
-  const size_t square = size_t(p.head_dim) * p.head_dim;
-  table.skew.resize(sample.k.size() * square);
-  const auto start = std::chrono::steady_clock::now();
-  for (size_t i = 0; i < sample.k.size(); ++i) {
-    const Rotation rope =
-        p.rope_of(static_cast<int>(i) / p.kv_heads).rotation();
-    SpreadPositions(rope, sample.rows, p.group(), p.head_dim, kSampleTokens,
-                    span, sample.q[i].data());
-    SpreadPositions(rope, sample.keys, 1, p.head_dim, 0, span,
-                    sample.k[i].data());
-    ComputeSkew(sample.q[i].data(), sample.rows * p.group(), sample.k[i].data(),
-                sample.keys, p.head_dim, table.skew.data() + i * square);
+// On what a session measures a model with (runtime/model_skew.h), or on text.
+SkewTable MakeSkew(Reader* reader, const TextGenerator& generator, bool text,
+                   int span) {
+  std::vector<int> sample = reader->Sample(kSampleTokens);
+  if (text) {
+    EvalOptions options;
+    options.task = EvalTask::kKl;
+    sample =
+        reader->Tokenize(MakeText(generator, kSampleTokens, options, 1000));
   }
+  const auto start = std::chrono::steady_clock::now();
+  SkewTable table = reader->Skew(sample, span);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
-  fmt::print("skew of {} heads: {:.2f} s\n", sample.k.size(), seconds);
+  fmt::print("skew of {} heads: {:.2f} s\n",
+             table.skew.size() / table.head_dim / table.head_dim, seconds);
   std::fflush(stdout);
   return table;
 }
@@ -571,7 +575,10 @@ int Main(int argc, char** argv) {
   const int tokens = argc > 2 ? std::atoi(argv[2]) : 4096;
   const int rows = argc > 3 ? std::atoi(argv[3]) : 32;
   const TextGenerator generator = reader.Generator();
-  const SkewTable skew = MakeSkew(&reader, generator, tokens + rows);
+  const bool text_sample = argc > 4 && std::string_view(argv[4]) == "text";
+  const int span =
+      argc > 5 ? std::atoi(argv[5]) : reader.params().context_length;
+  const SkewTable skew = MakeSkew(&reader, generator, text_sample, span);
 
   EvalOptions options;
   options.tokens = tokens;

@@ -3,6 +3,7 @@
 // one thread unless an argument says otherwise.
 
 #include <benchmark/benchmark.h>
+#include <immintrin.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include "kernels/attention_prefill.h"
 #include "kernels/column_attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/int16_rows.h"
 #include "kernels/matmul_prompt.h"
 #include "kernels/matmul_rows.h"
 #include "kernels/window_scores.h"
@@ -71,18 +73,22 @@ double PrefillFlops(int entries, int rows) {
   return 4.0 * kHeadDim * kGroup * rows * entries;
 }
 
+// Arguments: entries, rows.
 void PrefillAttentionF32(benchmark::State& state) {
   const int entries = static_cast<int>(state.range(0));
+  const int rows = static_cast<int>(state.range(1));
   const auto k = RandomFloats(size_t(entries) * kHeadDim);
-  const auto q = RandomFloats(kQueryTile * kGroup * kHeadDim);
+  const auto q = RandomFloats(size_t(rows) * kGroup * kHeadDim);
   std::vector<float> out(q.size());
-  const PrefillTile tile = LastTile(entries, kQueryTile, q.data(), out.data());
+  const PrefillTile tile = LastTile(entries, rows, q.data(), out.data());
   PrefillScratch scratch;
   scratch.Resize(kGroup, kHeadDim);
   for (auto _ : state) AttendPrefill(tile, k.data(), k.data(), &scratch);
-  SetFlops(state, PrefillFlops(entries, kQueryTile));
+  SetFlops(state, PrefillFlops(entries, rows));
 }
-BENCHMARK(PrefillAttentionF32)->Arg(2048)->Arg(8192);
+BENCHMARK(PrefillAttentionF32)
+    ->ArgsProduct({{512, 2048, 8192}, {kQueryTile, kMaxQueryRows}})
+    ->Unit(benchmark::kMicrosecond);
 
 // Arguments: entries, rows.
 void PrefillAttentionBf16(benchmark::State& state) {
@@ -112,6 +118,69 @@ double Seconds(const F& work) {
   work();
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+constexpr int kPeakSteps = 1 << 16;
+
+// Multiplications of pairs of 16-bit integers and additions of what they give,
+// from registers: what bounds the int16 form.
+__attribute__((target("avx2"))) void MultiplyPairs() {
+  constexpr int kSums = 12;
+  __m256i sums[kSums], a = _mm256_set1_epi16(3);
+#pragma GCC unroll 12
+  for (int i = 0; i < kSums; ++i) sums[i] = a;
+  for (int step = 0; step < kPeakSteps; ++step) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kSums; ++i) {
+      asm volatile("" : "+x"(a));  // not the same product again
+      sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(a, a));
+      asm volatile("" : "+x"(sums[i]));
+    }
+  }
+}
+
+double PairsPeak() {
+  constexpr double kFlops = 12.0 * 32 * kPeakSteps;
+  double best = std::numeric_limits<double>::max();
+  for (int i = 0; i < 10; ++i) best = std::min(best, Seconds(MultiplyPairs));
+  return kFlops / best;
+}
+
+// Arguments: entries, rows. `of_peak`: the share of PairsPeak, best against
+// best.
+void PrefillAttentionInt16(benchmark::State& state) {
+  if (!HasInt16Attention()) return state.SkipWithError("no AVX2");
+  const int entries = static_cast<int>(state.range(0));
+  const int rows = static_cast<int>(state.range(1));
+  const auto values = RandomFloats(size_t(entries) * kHeadDim);
+  std::vector<int16_t> k(values.size()), v(values.size());
+  std::vector<float> k_scale(entries), v_scale(entries);
+  for (int e = 0; e < entries; ++e) {
+    const size_t at = size_t(e) * kHeadDim;
+    k_scale[e] = ToInt16Row(&values[at], kHeadDim, &k[at]);
+    v_scale[e] = StoreInt16Values(&values[at], kHeadDim, e, v.data());
+  }
+  const auto q = RandomFloats(size_t(rows) * kGroup * kHeadDim);
+  std::vector<float> out(q.size());
+  const PrefillTile tile = LastTile(entries, rows, q.data(), out.data());
+  PrefillScratch scratch;
+  scratch.Resize(kGroup, kHeadDim);
+  double best = std::numeric_limits<double>::max();
+  for (auto _ : state) {
+    const double seconds = Seconds([&] {
+      AttendPrefillInt16(
+          tile, {k.data(), k_scale.data(), v.data(), v_scale.data()}, &scratch);
+    });
+    state.SetIterationTime(seconds);
+    best = std::min(best, seconds);
+  }
+  const double flops = PrefillFlops(entries, rows);
+  SetFlops(state, flops);
+  state.counters["of_peak"] = flops / best / PairsPeak();
+}
+BENCHMARK(PrefillAttentionInt16)
+    ->ArgsProduct({{512, 2048, 8192}, {kQueryTile, kMaxQueryRows}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
 
 // A whole prompt on one KV head.
 struct Prompt {

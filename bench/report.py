@@ -1,5 +1,7 @@
 """bench/compare.py's result as Markdown."""
 
+import goals
+
 HEADER = (
     "| system | cache | tokens | TTFT s | TPOT ms | decode t/s | CPU s "
     "| KV MiB | memory MiB |\n"
@@ -38,15 +40,20 @@ def table(summaries):
 
 
 def bounds_text(bounds, summaries, threads):
+    kinds = goals.kinds(bounds)
+    speeds = ", ".join(
+        f"{bounds[f'{kind}_flops_per_s'] / 1e9:.0f} in {kind}"
+        for kind in kinds
+    )
+    titles = ["row", "decode", *(f"prefill, {kind}" for kind in kinds)]
     lines = [
         f"{threads} threads read {bounds['read_bytes_per_s'] / 1e9:.1f} GB/s "
-        f"and multiply {bounds['bf16_flops_per_s'] / 1e9:.0f} GFLOP/s in bf16, "
-        f"{bounds['u8s8_flops_per_s'] / 1e9:.0f} in u8 x s8. Shares of that:",
+        f"and multiply, in GFLOP/s, {speeds}. Shares of that:",
         "",
-        "| row | decode | prefill, bf16 | prefill, u8 x s8 |",
-        "|---|--:|--:|--:|",
+        f"| {' | '.join(titles)} |",
+        "|---" + "|--:" * (len(titles) - 1) + "|",
     ]
-    keys = "decode_share", "prefill_share_bf16", "prefill_share_u8s8"
+    keys = "decode_share", *(f"prefill_share_{kind}" for kind in kinds)
     for row, summary in summaries.items():
         if keys[0] in summary:
             cells = (f"{100 * summary[key]:.0f} %" for key in keys)

@@ -64,6 +64,14 @@ Json DimsJson(const PlanDims& dims) {
       {"sequences", dims.sequences}, {"sliding_window", dims.sliding_window}};
 }
 
+Json PlanTierJson(const std::optional<PlanTier>& tier) {
+  if (!tier) return nullptr;
+  return {{"entries", tier->entries},
+          {"bytes", tier->bytes},
+          {"index_bytes", tier->index_bytes},
+          {"file_bytes", tier->file_bytes}};
+}
+
 Json CachePlanJson(const CachePlan& plan) {
   Json layers = Json::array();
   for (const PlanLayer& layer : plan.layers) {
@@ -71,9 +79,13 @@ Json CachePlanJson(const CachePlan& plan) {
                       {"budget", OrNull(layer.budget)},
                       {"bytes", layer.bytes}});
   }
-  return {{"spec", plan.spec},   {"layers", std::move(layers)},
-          {"bytes", plan.bytes}, {"bytes_full", plan.bytes_full},
-          {"saved", plan.saved}, {"warnings", plan.warnings}};
+  return {{"spec", plan.spec},
+          {"layers", std::move(layers)},
+          {"bytes", plan.bytes},
+          {"bytes_full", plan.bytes_full},
+          {"saved", plan.saved},
+          {"warnings", plan.warnings},
+          {"tier", PlanTierJson(plan.tier)}};
 }
 
 }  // namespace
@@ -153,6 +165,28 @@ Json PlanJson(const PlanDims& dims, const std::vector<CachePlan>& plans) {
   return {{"dims", DimsJson(dims)}, {"caches", std::move(caches)}};
 }
 
+namespace {
+
+Json StoredLayersJson(const StoredSession& s) {
+  Json layers = Json::array();
+  for (size_t l = 0; l < s.layers.size(); ++l) {
+    const StoredLayer& layer = s.layers[l];
+    layers.push_back({{"layer", l}, {"kept", layer.kept}});
+    if (s.tier) layers.back()["cold"] = layer.cold;
+    layers.back()["bytes"] = layer.bytes;
+  }
+  return layers;
+}
+
+Json StoredTierJson(const StoredTier& tier) {
+  return {{"index", tier.index},
+          {"entries", tier.entries},
+          {"block_bytes", tier.block_bytes},
+          {"index_bytes", tier.index_bytes}};
+}
+
+}  // namespace
+
 Json StoredSessionJson(const StoredSession& s) {
   return {{"model", s.model},
           {"architecture", s.architecture},
@@ -166,8 +200,11 @@ Json StoredSessionJson(const StoredSession& s) {
           {"entries", s.entries},
           {"entries_full", s.entries_full},
           {"bytes", s.bytes},
+          {"hot_bytes", s.hot_bytes},
           {"bytes_full", s.bytes_full},
           {"file_bytes", s.file_bytes},
+          {"layers", StoredLayersJson(s)},
+          {"tier", s.tier ? StoredTierJson(*s.tier) : Json(nullptr)},
           {"session", s.session},
           {"generation", s.generation},
           {"format_version", s.format_version}};

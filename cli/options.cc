@@ -283,11 +283,23 @@ int ResolveThreads(int flag) {
   return std::clamp(threads, 0, kMaxThreads);
 }
 
+std::string UserCacheDirectory() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache == '/')
+    return std::string(cache) + "/pyramidkv";
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home == '/') {
+    return std::string(home) + "/.cache/pyramidkv";
+  }
+  return "";
+}
+
 Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
   EngineOptions options;
   PKV_ASSIGN_OR_RETURN(options.model_path, ResolveModelPath(flags.path));
   options.threads = ResolveThreads(flags.threads);
   options.offload_directory = flags.offload_directory;
+  options.cache_directory = UserCacheDirectory();
   for (Compute compute : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
     if (flags.compute == ComputeName(compute)) options.compute = compute;
   }

@@ -252,17 +252,24 @@ Status SaveSession(const RunFlags& flags, Session* session, RunResult* result) {
   return {};
 }
 
-Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
-                          RunOutputs* outputs) {
-  RunResult result;
+struct Loaded {
+  std::unique_ptr<Engine> engine;
+  double ms = 0;
+};
+
+Result<Loaded> LoadEngine(const RunFlags& flags) {
   const Stopwatch load;
-  PKV_ASSIGN_OR_RETURN(const EngineOptions engine_options,
-                       ResolveEngine(flags.model));
-  PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                       Engine::Load(engine_options));
-  const double load_ms = load.Milliseconds();
+  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  return Loaded{std::move(engine), load.Milliseconds()};
+}
+
+Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
+                          const Loaded& loaded, RunOutputs* outputs) {
+  RunResult result;
+  Engine* const engine = loaded.engine.get();
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
-                       OpenSession(flags, input, engine.get(), &result));
+                       OpenSession(flags, input, engine, &result));
   PKV_ASSIGN_OR_RETURN(const std::vector<int> prompt,
                        PromptIds(flags, input, *engine, session->tokens()));
   if (outputs->trace) {
@@ -286,8 +293,8 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
                        Answer(session.get(), options, outputs));
   result.model = engine->info().name;
   result.prompt_tokens = static_cast<int>(prompt.size());
-  result.timings =
-      MakeTimings(load_ms, prefill_ms, result.prompt_tokens, result.generation);
+  result.timings = MakeTimings(loaded.ms, prefill_ms, result.prompt_tokens,
+                               result.generation);
   result.kv = session->Report();
   if (!flags.save_file.empty()) {
     PKV_RETURN_IF_ERROR(SaveSession(flags, session.get(), &result));
@@ -338,10 +345,36 @@ void LogSummary(const RunResult& result) {
 }
 
 // What stands on standard output behind the answer's pieces.
-std::string TextEnd(const RunFlags& flags, const RunResult& result) {
-  if (flags.json) return Dump(RunJson(flags, result));
+std::string TextEnd(const RunFlags& flags, const RunInput& input,
+                    const RunResult& result) {
+  if (flags.json) {
+    Json json = RunJson(flags, result);
+    if (flags.many) json["question"] = input.text;
+    return Dump(json);
+  }
   // A command that only saves has no answer.
   return result.saved && result.generation.tokens.empty() ? "" : "\n";
+}
+
+}  // namespace
+
+namespace {
+
+// What is known without the model was checked.
+Status RunInputWith(const RunFlags& flags, const RunInput& input,
+                    const Loaded& loaded, RunOutputs* outputs) {
+  const Result<RunResult> result = Measure(flags, input, loaded, outputs);
+  if (result.ok() && outputs->stdout_status.ok()) {
+    outputs->stdout_status = WriteStdout(TextEnd(flags, input, *result));
+  }
+  // A failed write is the cause of what else went wrong.
+  PKV_RETURN_IF_ERROR(CloseOutputs(outputs));
+  PKV_RETURN_IF_ERROR(result.status());
+  if (!flags.json) LogSummary(*result);
+  if (result->generation.finish_reason == "cancelled") {
+    return Status::Cancelled();
+  }
+  return {};
 }
 
 }  // namespace
@@ -350,16 +383,24 @@ Status RunPrompt(const RunFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const RunInput input, ReadInput(flags));
   RunOutputs outputs;
   PKV_RETURN_IF_ERROR(OpenOutputs(flags, &outputs));
-  const Result<RunResult> result = Measure(flags, input, &outputs);
-  if (result.ok() && outputs.stdout_status.ok()) {
-    outputs.stdout_status = WriteStdout(TextEnd(flags, *result));
-  }
-  // A failed write is the cause of what else went wrong.
-  PKV_RETURN_IF_ERROR(CloseOutputs(&outputs));
-  PKV_RETURN_IF_ERROR(result.status());
-  if (!flags.json) LogSummary(*result);
-  if (result->generation.finish_reason == "cancelled") {
-    return Status::Cancelled();
+  PKV_ASSIGN_OR_RETURN(const Loaded loaded, LoadEngine(flags));
+  return RunInputWith(flags, input, loaded, &outputs);
+}
+
+Status RunQuestions(RunFlags flags, std::span<const std::string> questions) {
+  Loaded loaded;
+  for (const std::string& question : questions) {
+    flags.prompt = question;
+    flags.many = true;
+    PKV_ASSIGN_OR_RETURN(const RunInput input, ReadInput(flags));
+    if (loaded.engine == nullptr) {
+      PKV_ASSIGN_OR_RETURN(loaded, LoadEngine(flags));
+    }
+    RunOutputs outputs;
+    if (!flags.json) {
+      PKV_RETURN_IF_ERROR(WriteStdout(fmt::format("> {}\n", question)));
+    }
+    PKV_RETURN_IF_ERROR(RunInputWith(flags, input, loaded, &outputs));
   }
   return {};
 }

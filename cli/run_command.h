@@ -5,6 +5,7 @@
 #define PYRAMIDKV_CLI_RUN_COMMAND_H_
 
 #include <optional>
+#include <span>
 #include <string>
 
 #include "cli/options.h"
@@ -22,6 +23,7 @@ struct RunFlags {
   std::string trace_file, logits_file;
   std::string load_file, save_file;  // sessions
   bool chat = false;
+  bool many = false;  // prompts: each document says its own
   bool json = false;
   int logprobs = -1;
 };
@@ -31,6 +33,11 @@ void AddRunFlags(CLI::App* app, RunFlags* flags);
 void AddSaveSession(CLI::App* app, std::string* path);
 
 Status RunPrompt(const RunFlags& flags);
+
+// The same for each of `questions`, with the model loaded once: every one is
+// asked of the stored session as it is in its file.
+// REQUIRES: flags name a session to load, no prompt and no files to write.
+Status RunQuestions(RunFlags flags, std::span<const std::string> questions);
 
 }  // namespace pyramidkv::cli
 

@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
+#include <sstream>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "cli/command.h"
+#include "cli/inputs.h"
 #include "cli/json_output.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -19,9 +24,29 @@ namespace {
 constexpr char kActions[] = "save|info|verify|ask";
 
 struct SessionFlags {
-  std::string action, file;
+  std::string action, file, questions_file;
   RunFlags run;
 };
+
+std::string Questions(const StoredSession& s) {
+  if (!s.question_aware) return "agnostic: no question decided what stayed";
+  return s.tier
+             ? "aware: what is hot was chosen by the last rows, the rest can "
+               "be recalled"
+             : "aware: what stayed was chosen by the last rows";
+}
+
+std::string Spread(const StoredSession& s) {
+  int least = s.tokens, most = 0;
+  for (const StoredLayer& layer : s.layers) {
+    for (int n : layer.kept) {
+      least = std::min(least, n);
+      most = std::max(most, n);
+    }
+  }
+  return fmt::format("{} to {} entries in a KV head of {} layers", least, most,
+                     s.layers.size());
+}
 
 std::string InfoText(const StoredSession& s) {
   std::vector<std::pair<std::string, std::string>> lines = {
@@ -31,15 +56,22 @@ std::string InfoText(const StoredSession& s) {
       {"tokens", fmt::format("{} of {}", s.tokens, s.context_size)},
       {"entries", fmt::format("{} of {} ({})", s.entries, s.entries_full,
                               Percent(Share(s.entries, s.entries_full)))},
+      {"heads", Spread(s)},
       {"memory",
        fmt::format("{} of {} in f16 ({})", MiB(s.bytes), MiB(s.bytes_full),
-                   Percent(Share(s.bytes, s.bytes_full)))},
-      {"file", MiB(s.file_bytes)},
-      {"questions", s.question_aware
-                        ? "aware: what stayed was chosen by the last rows"
-                        : "agnostic: no question decided what stayed"},
-      {"session", fmt::format("{}, generation {}, format {}", s.session,
-                              s.generation, s.format_version)}};
+                   Percent(Share(s.bytes, s.bytes_full)))}};
+  if (s.tier) {
+    lines.emplace_back("hot", MiB(s.hot_bytes));
+    lines.emplace_back("cold",
+                       fmt::format("{} entries, {}, and {} of their index ({})",
+                                   s.tier->entries, MiB(s.tier->block_bytes),
+                                   MiB(s.tier->index_bytes), s.tier->index));
+  }
+  lines.emplace_back("file", MiB(s.file_bytes));
+  lines.emplace_back("questions", Questions(s));
+  lines.emplace_back("session",
+                     fmt::format("{}, generation {}, format {}", s.session,
+                                 s.generation, s.format_version));
   std::string text;
   for (const auto& [name, value] : lines) {
     text += fmt::format("{:<10} {}\n", name, value);
@@ -59,7 +91,32 @@ Status CheckFlags(const SessionFlags& flags) {
   if (flags.action == "save" && !run.save_file.empty()) {
     return Status::Usage("session save has one file: leave out --save-session");
   }
+  if (flags.questions_file.empty()) return {};
+  if (flags.action != "ask") {
+    return Status::Usage("--questions are asked: session ask FILE");
+  }
+  if (prompted || !run.force_tokens_file.empty() || !run.save_file.empty() ||
+      !run.trace_file.empty() || !run.logits_file.empty()) {
+    return Status::Usage(
+        "--questions is all that is asked: leave out prompts, --force-tokens, "
+        "--save-session, --kv-trace and --logits");
+  }
   return {};
+}
+
+// The lines that are not empty.
+Result<std::vector<std::string>> ReadQuestions(const std::string& path) {
+  PKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  std::vector<std::string> questions;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (!line.empty()) questions.push_back(std::move(line));
+  }
+  if (questions.empty()) {
+    return Status::Usage(fmt::format("{} holds no question", path));
+  }
+  return questions;
 }
 
 Status Describe(const SessionFlags& flags) {
@@ -83,7 +140,10 @@ Status RunSession(const SessionFlags& flags, bool length_given) {
   }
   if (flags.action == "ask") {
     run.load_file = flags.file;
-    return RunPrompt(run);
+    if (flags.questions_file.empty()) return RunPrompt(run);
+    PKV_ASSIGN_OR_RETURN(const std::vector<std::string> questions,
+                         ReadQuestions(flags.questions_file));
+    return RunQuestions(run, questions);
   }
   return Describe(flags);
 }
@@ -105,6 +165,10 @@ Command AddSessionCommand(CLI::App& root) {
       ->type_name("FILE");
   AddRunFlags(app, &flags->run);
   AddSaveSession(app, &flags->run.save_file);
+  app->add_option("--questions", flags->questions_file,
+                  "ask: file with a question in each line, all of which the "
+                  "context answers as it was stored")
+      ->type_name("FILE");
   return {app, [flags, app] {
             return RunSession(*flags,
                               app->get_option("--predict")->count() > 0);

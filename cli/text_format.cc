@@ -45,6 +45,22 @@ std::vector<std::string> TotalRow(std::string title,
   return row;
 }
 
+void AddTierRows(const std::vector<CachePlan>& plans, Rows* rows) {
+  const auto add = [&](const char* title, int64_t PlanTier::*bytes) {
+    if (std::none_of(plans.begin(), plans.end(), [&](const CachePlan& plan) {
+          return plan.tier && (*plan.tier).*bytes > 0;
+        })) {
+      return;
+    }
+    rows->push_back(TotalRow(title, plans, [&](const CachePlan& plan) {
+      return plan.tier ? MiB((*plan.tier).*bytes) : "-";
+    }));
+  };
+  add("of which cold", &PlanTier::bytes);
+  add("its index", &PlanTier::index_bytes);
+  add("on disk", &PlanTier::file_bytes);
+}
+
 }  // namespace
 
 std::string Bar(double share, int width) {
@@ -126,6 +142,7 @@ std::string PlanTable(const PlanDims& dims,
   }
   rows.push_back(
       TotalRow("bytes", plans, [](const auto& p) { return MiB(p.bytes); }));
+  AddTierRows(plans, &rows);
   rows.push_back(
       TotalRow("full", plans, [](const auto& p) { return MiB(p.bytes_full); }));
   rows.push_back(

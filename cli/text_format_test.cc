@@ -58,6 +58,12 @@ TEST(PlanTableTest, JoinsEqualLayersAndNamesWindows) {
   EXPECT_THAT(table, HasSubstr("\n  0-1      100 ####################\n"));
   EXPECT_THAT(table, HasSubstr("\n    2  window 10\n"));
   EXPECT_THAT(table, HasSubstr("\n    3       50 ##########..........\n"));
+  EXPECT_THAT(table, testing::Not(HasSubstr("cold")));
+  plan.tier = PlanTier{10, 3 << 20, 1 << 20, 0};
+  const std::string tier = PlanTable(dims, {plan});
+  EXPECT_THAT(tier, HasSubstr("of which cold"));
+  EXPECT_THAT(tier, HasSubstr("1.00 MiB"));
+  EXPECT_THAT(tier, testing::Not(HasSubstr("on disk")));
 }
 
 }  // namespace

@@ -22,6 +22,12 @@ function(pyramidkv_folder NAME)
     target_compile_definitions(${NAME}_test PRIVATE
       PYRAMIDKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME unit.${NAME} COMMAND ${NAME}_test --gtest_brief=1)
-    set_tests_properties(unit.${NAME} PROPERTIES LABELS unit TIMEOUT 300)
+    # Sanitizers make a minute ten.
+    set(_timeout 300)
+    if(PYRAMIDKV_SANITIZE)
+      set(_timeout 1500)
+    endif()
+    set_tests_properties(unit.${NAME} PROPERTIES
+      LABELS unit TIMEOUT ${_timeout})
   endif()
 endfunction()

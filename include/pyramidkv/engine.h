@@ -31,8 +31,8 @@ namespace pyramidkv {
 // Arithmetic of the matrix products. kF32: everything in f32 (the reference
 // of the parity tests). Else generated rows are multiplied with the quantised
 // weights as they are, and prompt rows too, in 8 bits (kInt8), or in bf16 with
-// f32 sums (kBf16). kAuto: kInt8 where the CPU has AVX-512 VNNI, kBf16 where it
-// multiplies bf16 natively, otherwise prompt rows in f32.
+// f32 sums (kBf16). kAuto: kInt8 where the CPU has AVX2 or AVX-512 VNNI, else
+// kBf16, which multiplies in f32 where the CPU has no products of bf16.
 enum class Compute { kAuto, kF32, kBf16, kInt8 };
 
 // "auto", "f32", "bf16", "int8".
@@ -45,6 +45,9 @@ struct EngineOptions {
   // Where caches with remainder=offload put their files. Empty: the system's
   // directory for such files.
   std::string offload_directory;
+  // Where what is measured once per model (index=skew) is kept if it cannot be
+  // beside the model. Empty: nowhere.
+  std::string cache_directory;
 };
 
 struct ModelInfo {

@@ -31,10 +31,20 @@ struct PlanLayer {
   int64_t bytes = 0;          // of this layer, all sequences
 };
 
+// remainder=offload: the cold tiers of all sequences, right behind a prompt.
+struct PlanTier {
+  int64_t entries = 0;      // sum over layers and KV heads
+  int64_t bytes = 0;        // memory: resident blocks, index and the rest
+  int64_t index_bytes = 0;  // of which the index
+  int64_t file_bytes = 0;   // on disk; 0: all blocks are in memory
+};
+
 struct CachePlan {
   std::string spec;  // canonical
   std::vector<PlanLayer> layers;
-  int64_t bytes = 0;       // K and V of all layers and sequences
+  // K and V of all layers and sequences, and the tier's share of memory.
+  int64_t bytes = 0;
+  std::optional<PlanTier> tier;
   int64_t bytes_full = 0;  // the same, uncompressed f16
   double saved = 0;        // 1 - bytes / bytes_full
   std::vector<std::string> warnings;

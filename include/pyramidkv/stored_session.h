@@ -5,12 +5,28 @@
 #define PYRAMIDKV_STORED_SESSION_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "pyramidkv/engine.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
+
+// What left the cache and can be fetched again (remainder=offload).
+struct StoredTier {
+  std::string index;        // sign, skew, quest or cluster
+  int64_t entries = 0;      // sum over layers and KV heads
+  int64_t block_bytes = 0;  // of their K and V, wherever a load puts them
+  int64_t index_bytes = 0;  // in memory
+};
+
+struct StoredLayer {
+  int64_t bytes = 0;      // in the cache: pages and side arrays
+  std::vector<int> kept;  // [kv_heads] entries in the cache
+  std::vector<int> cold;  // [kv_heads] entries in the cold tier; empty: none
+};
 
 struct StoredSession {
   int format_version = 0;
@@ -28,11 +44,14 @@ struct StoredSession {
   bool question_aware = false;
   int tokens = 0;        // seen
   int context_size = 0;  // that it goes on with unless told otherwise
-  int64_t entries = 0;   // sum over layers and KV heads
+  int64_t entries = 0;   // in the cache: sum over layers and KV heads
   int64_t entries_full = 0;
-  int64_t bytes = 0;       // of the cache in memory: pages and side arrays
+  int64_t bytes = 0;       // in memory when it was saved, a tier's included
+  int64_t hot_bytes = 0;   // of which the cache: pages and side arrays
   int64_t bytes_full = 0;  // the same tokens, uncompressed f16
   int64_t file_bytes = 0;
+  std::vector<StoredLayer> layers;
+  std::optional<StoredTier> tier;  // none without remainder=offload
 };
 
 // Looks at the beginning and the end of the file only: a chunk in the middle

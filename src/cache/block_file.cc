@@ -1,6 +1,7 @@
 #include "cache/block_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,12 +14,12 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/temporary_file.h"
 #include "fmt/format.h"
 
 namespace pyramidkv {
 namespace {
 
-constexpr int64_t kGrowBytes = int64_t{8} << 20;
 constexpr int64_t kSectorBytes = 4096;  // enough for any disk's direct reads
 
 int64_t RoundDown(int64_t n, int64_t unit) { return n / unit * unit; }
@@ -33,8 +34,10 @@ int OpenUnnamed(const std::string& directory, FileCalls* calls) {
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
     return fd;
   }
-  std::string name = directory + "/pyramidkv-cold-XXXXXX";
-  const int named = mkostemp(name.data(), O_CLOEXEC);
+  const std::string path = directory + "/pyramidkv-cold";
+  RemoveStaleTemporaries(path);
+  std::string name;
+  const int named = OpenTemporary(path, S_IRUSR | S_IWUSR, &name);
   if (named >= 0) unlink(name.c_str());
   return named;
 }

@@ -1,6 +1,7 @@
 // A file without a name that holds blocks of one size: opened with O_TMPFILE,
 // or unlinked as soon as it is open, so that nothing is left of it however the
-// process ends.
+// process ends (where there is no O_TMPFILE, the next one removes what a
+// process left that died between the two).
 //
 // Space is allocated before anything is written to it. Reads leave nothing in
 // the system's page cache, Settle takes out what writes left there: memory that
@@ -40,6 +41,8 @@ class BlockFile {
  public:
   // More pieces the system does not take at once.
   static constexpr int kMostPieces = 256;
+  // Allocated at once, if there is room.
+  static constexpr int64_t kGrowBytes = int64_t{8} << 20;
 
   // directory: empty for the system's. calls: null for the system's.
   // Errors: kRuntime if there can be no such file there.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "cache/index_bytes.h"
 #include "kernels/column_scores.h"
@@ -127,6 +128,35 @@ int64_t ClusterIndex::bytes() const {
       cluster_.capacity() * sizeof(uint16_t) + centroids_.capacity() +
       (mean_.capacity() + inverse_norm_.capacity()) * sizeof(float) +
       sizeof(*this));
+}
+
+KeyIndexState ClusterIndex::Export() const {
+  KeyIndexState state;
+  state.length = length();
+  state.mean = mean_;
+  state.codes = centroids_;
+  state.clusters = cluster_;
+  state.inverse_norms = inverse_norm_;
+  return state;
+}
+
+bool ClusterIndex::Import(KeyIndexState s) {
+  const size_t clusters = s.inverse_norms.size();
+  const size_t blocks = (clusters + kBlockEntries - 1) / kBlockEntries;
+  if (s.length < 0 || s.clusters.size() != size_t(s.length) ||
+      (clusters == 0) != (s.length == 0) || clusters > kMaxClusters ||
+      s.mean.size() != size_t(s.length > 0 ? head_dim_ : 0) ||
+      s.codes.size() != blocks * ColumnBlockBytes(head_dim_) ||
+      !AreFinite(s.mean) || !AreFinite(s.inverse_norms) ||
+      std::any_of(s.clusters.begin(), s.clusters.end(),
+                  [clusters](uint16_t c) { return c >= clusters; })) {
+    return false;
+  }
+  mean_ = std::move(s.mean);
+  centroids_ = std::move(s.codes);
+  cluster_ = std::move(s.clusters);
+  inverse_norm_ = std::move(s.inverse_norms);
+  return true;
 }
 
 }  // namespace pyramidkv

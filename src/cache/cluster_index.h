@@ -32,6 +32,8 @@ class ClusterIndex : public KeyIndex {
              float* best) const override;
   int length() const override { return static_cast<int>(cluster_.size()); }
   int64_t bytes() const override;
+  KeyIndexState Export() const override;
+  bool Import(KeyIndexState state) override;
   int clusters() const { return static_cast<int>(inverse_norm_.size()); }
 
  private:

@@ -5,12 +5,6 @@
 #include "base/check.h"
 
 namespace pyramidkv {
-namespace {
-
-// Where entries come one by one. Unused blocks of it are the price.
-constexpr int kLeastBlocks = 16;
-
-}  // namespace
 
 int ColdExtents::blocks() const {
   return extents_.empty() ? 0 : extents_.back().first + extents_.back().count;

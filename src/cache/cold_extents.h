@@ -15,6 +15,9 @@ namespace pyramidkv {
 
 class ColdExtents {
  public:
+  // Where entries come one by one. Unused blocks of it are the price.
+  static constexpr int kLeastBlocks = 16;
+
   // Makes room for `blocks` in all. Errors: kRuntime if the disk is full;
   // nothing has changed.
   Status Reserve(int blocks, BlockFile* file);

@@ -28,6 +28,18 @@ Status NoMemory() {
 
 }  // namespace
 
+size_t ColdBlockBytes(const PageFormat& format) {
+  constexpr size_t kLine = 64;
+  return (format.page_bytes() + kLine - 1) / kLine * kLine;
+}
+
+int ResidentBlocks(double resident, int full) {
+  if (resident >= 1) return full;
+  // 0.1 * 30 must be 3.
+  const double share = resident * full * (1 - 1e-12);
+  return static_cast<int>(std::clamp<double>(std::ceil(share), 0, full));
+}
+
 ColdHead::ColdHead(ColdShared* shared, std::unique_ptr<KeyIndex> index)
     : shared_(shared),
       index_(std::move(index)),
@@ -42,10 +54,7 @@ ColdHead::~ColdHead() {
 }
 
 int ColdHead::Capacity(int full_blocks) const {
-  if (shared_->file == nullptr) return full_blocks;
-  // 0.1 * 30 must be 3.
-  const double share = shared_->options.resident * full_blocks * (1 - 1e-12);
-  return static_cast<int>(std::clamp<double>(std::ceil(share), 0, full_blocks));
+  return ResidentBlocks(shared_->options.resident, full_blocks);
 }
 
 void ColdHead::Release(std::vector<std::byte*>* pages) {
@@ -135,8 +144,7 @@ Status ColdHead::Append(int count, const float* k, const float* v,
   const int capacity = Capacity(after);
   const int kept = std::min(after - full_blocks(), capacity);
   std::vector<std::byte*> pages;
-  residents_.Evict(residents_.size() + kept - capacity, /*spare_used=*/false,
-                   &pages);
+  residents_.Evict(residents_.size() + kept - capacity, /*spared=*/0, &pages);
   PKV_RETURN_IF_ERROR(Resize(kept, &pages));
   Status stored = Store(rows, after, pages);
   if (!stored.ok()) {

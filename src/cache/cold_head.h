@@ -8,6 +8,7 @@
 #ifndef PYRAMIDKV_CACHE_COLD_HEAD_H_
 #define PYRAMIDKV_CACHE_COLD_HEAD_H_
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +23,11 @@
 #include "cache/page_pool.h"
 
 namespace pyramidkv {
+
+// A block and what aligns the next one.
+size_t ColdBlockBytes(const PageFormat& format);
+// Blocks of `full` that memory may hold.
+int ResidentBlocks(double resident, int full);
 
 // What the heads of a tier share. No file and no queue if all is in memory.
 struct ColdShared {
@@ -46,6 +52,9 @@ class ColdHead {
   void Select(const float* q, int group, float scale);
   Status Fetch(ColdView* view);
   Status Decode(float* k, float* v) const;
+  ColdHeadState Export() const;
+  Status ShowBlocks(const ShowPage& show) const;
+  Status Import(int position, ColdHeadState state, const ReadPage& read_page);
 
   int length() const { return static_cast<int>(positions_.size()); }
   std::span<const int32_t> positions() const { return positions_; }
@@ -79,11 +88,23 @@ class ColdHead {
               std::byte* blocks) const;
 
   void Choose(const float* q, int group, float scale);
-  void StartReads(std::vector<int32_t> missing);
+  // Blocks that memory may hold while the chosen ones are attended to.
+  int Room() const;
+  // Where the round ends that begins with chosen block `begin`.
+  int RoundEnd(int begin) const;
+  // Begins to read the round from begin_ on; those of the last `spared` rounds
+  // stay in memory, this one counted.
+  void StartRound(int spared);
+  void StartReads(std::vector<int32_t> missing, int spared);
   // What was read is in memory from now on; what failed is not.
   void FinishReads(bool cancel = false);
-  Status DecodeBlocks(int first, int count, std::byte* buffer, float* k,
-                      float* v) const;
+  // All blocks in their order, from memory or in large pieces from the file,
+  // then the last one.
+  using VisitBlock = std::function<Status(int block, const std::byte* page)>;
+  Status VisitBlocks(const VisitBlock& visit) const;
+  Status VisitAdjacent(int first, int count, std::byte* buffer,
+                       const VisitBlock& visit) const;
+  Status ImportBlocks(int full, const ReadPage& read_page);
 
   ColdShared* shared_;
   std::unique_ptr<KeyIndex> index_;
@@ -95,6 +116,12 @@ class ColdHead {
   // Of the last Select.
   bool selected_ = false;  // since the last Append
   std::vector<int32_t> chosen_;
+  // The chosen blocks [begin_, end_) are what the next Fetch gives. Not
+  // started: they are not asked for yet, and there is no end_.
+  int begin_ = 0;
+  int end_ = 0;
+  bool started_ = false;
+  uint32_t first_step_ = 0;       // of residents_, since the last Select
   std::vector<int32_t> loading_;  // ascending; one piece of the job each
   ReadJob job_;
   Status failed_;

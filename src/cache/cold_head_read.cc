@@ -1,4 +1,4 @@
-// Of a cold tier's head what selects blocks, reads them, and decodes all.
+// Of a cold tier's head what selects blocks, reads them, and visits all.
 
 #include <sys/uio.h>
 
@@ -11,8 +11,8 @@
 namespace pyramidkv {
 namespace {
 
-// Decode reads so much at once.
-constexpr size_t kDecodeBytes = size_t{1} << 20;
+// What is read at once of all blocks.
+constexpr size_t kVisitBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -36,18 +36,48 @@ void ColdHead::Select(const float* q, int group, float scale) {
   ++stats_.steps;
   stats_.candidate_blocks += full_blocks();
   stats_.selected_blocks += static_cast<int64_t>(chosen_.size());
-  std::vector<int32_t> missing;
-  residents_.Use(chosen_, &missing);
-  StartReads(std::move(missing));
+  begin_ = 0;
+  first_step_ = residents_.next_step();
+  StartRound(/*spared=*/1);
 }
 
-void ColdHead::StartReads(std::vector<int32_t> missing) {
+int ColdHead::Room() const {
+  const int chosen = static_cast<int>(chosen_.size());
+  return std::max(Capacity(full_blocks()), std::min(chosen, kColdPartBlocks));
+}
+
+// All, or whole parts: at most half of what memory may hold, so that the next
+// ones can be read meanwhile, and at most a quarter that has to be read, so
+// that what only passes through leaves the rest in memory.
+int ColdHead::RoundEnd(int begin) const {
+  const int all = static_cast<int>(chosen_.size());
+  const int room = Room();
+  if (all <= room) return all;
+  const int most = std::max(kColdPartBlocks, room / 2);
+  const int most_missing = std::max(kColdPartBlocks, room / 4);
+  int end = begin, missing = 0;
+  for (int i = begin; i < std::min(all, begin + most); ++i) {
+    missing += residents_.page(chosen_[i]) == nullptr ? 1 : 0;
+    if (missing > most_missing) break;
+    if ((i + 1) % kColdPartBlocks == 0 || i + 1 == all) end = i + 1;
+  }
+  return end;
+}
+
+void ColdHead::StartRound(int spared) {
+  end_ = RoundEnd(begin_);
+  started_ = true;
+  std::vector<int32_t> missing;
+  residents_.Use(std::span(chosen_).subspan(begin_, end_ - begin_), &missing);
+  StartReads(std::move(missing), spared);
+}
+
+void ColdHead::StartReads(std::vector<int32_t> missing, int spared) {
   const int n = static_cast<int>(missing.size());
-  const int capacity =
-      std::max(Capacity(full_blocks()), static_cast<int>(chosen_.size()));
   std::vector<std::byte*> pages;
-  residents_.Evict(residents_.size() + n - capacity, /*spare_used=*/true,
-                   &pages);
+  residents_.EvictPassed(residents_.size() + n - Room(), first_step_, spared,
+                         &pages);
+  residents_.Evict(residents_.size() + n - Room(), spared, &pages);
   failed_ = Resize(n, &pages);
   if (n == 0 || !failed_.ok()) return;
 
@@ -97,26 +127,35 @@ void ColdHead::FinishReads(bool cancel) {
 
 Status ColdHead::Fetch(ColdView* view) {
   view->pages.clear();
-  view->length = 0;
+  view->first = view->length = view->selected = 0;
   if (!selected_) return {};
+  if (!started_) StartRound(/*spared=*/1);
   FinishReads();
   PKV_RETURN_IF_ERROR(failed_);
-  for (const int32_t b : chosen_) {
-    view->pages.push_back(residents_.page(b));
+  const int all = static_cast<int>(chosen_.size());
+  for (int i = begin_; i < end_; ++i) {
+    view->pages.push_back(residents_.page(chosen_[i]));
     DCHECK(view->pages.back() != nullptr);
   }
-  view->length = static_cast<int>(chosen_.size()) * kBlockEntries;
-  if (tail_entries() > 0) {
+  view->first = begin_ * kBlockEntries;
+  view->length = (end_ - begin_) * kBlockEntries;
+  view->selected = all * kBlockEntries + tail_entries();
+  const bool last = end_ == all;
+  if (last && tail_entries() > 0) {
     view->pages.push_back(tail_);
     view->length += tail_entries();
   }
+  begin_ = last ? 0 : end_;
+  started_ = false;
+  // Two rounds at once if they fit.
+  if (!last && Room() >= 2 * kColdPartBlocks) StartRound(/*spared=*/2);
   return {};
 }
 
 // Blocks [first, first + count), adjacent in the file. What is in memory is
 // taken from there, unless it lies between blocks that must be read.
-Status ColdHead::DecodeBlocks(int first, int count, std::byte* buffer, float* k,
-                              float* v) const {
+Status ColdHead::VisitAdjacent(int first, int count, std::byte* buffer,
+                               const VisitBlock& visit) const {
   int begin = first;
   int end = first + count;
   while (begin < end && residents_.page(begin) != nullptr) ++begin;
@@ -128,26 +167,19 @@ Status ColdHead::DecodeBlocks(int first, int count, std::byte* buffer, float* k,
                                           std::span(&piece, 1));
     if (error != 0) return shared_->file->ReadError(error);
   }
-  const size_t d = shared_->options.format.head_dim;
   for (int b = first; b < first + count; ++b) {
-    const std::byte* const page = begin <= b && b < end
-                                      ? buffer + (b - begin) * block_bytes
-                                      : residents_.page(b);
-    for (int slot = 0; slot < kBlockEntries; ++slot) {
-      const size_t row = (static_cast<size_t>(b) * kBlockEntries + slot) * d;
-      LoadEntry(shared_->options.format, page, slot,
-                k == nullptr ? nullptr : k + row,
-                v == nullptr ? nullptr : v + row);
-    }
+    PKV_RETURN_IF_ERROR(visit(b, begin <= b && b < end
+                                     ? buffer + (b - begin) * block_bytes
+                                     : residents_.page(b)));
   }
   return {};
 }
 
-Status ColdHead::Decode(float* k, float* v) const {
+Status ColdHead::VisitBlocks(const VisitBlock& visit) const {
   const size_t block_bytes = shared_->block_bytes;
   const bool reads = shared_->file != nullptr && full_blocks() > 0;
   const int most =
-      std::max<int>(1, static_cast<int>(kDecodeBytes / block_bytes));
+      std::max<int>(1, static_cast<int>(kVisitBytes / block_bytes));
   std::byte* const buffer =
       reads ? shared_->pages.Allocate(most * block_bytes) : nullptr;
   if (reads && buffer == nullptr) {
@@ -157,20 +189,26 @@ Status ColdHead::Decode(float* k, float* v) const {
   for (int b = 0; b < full_blocks() && status.ok();) {
     int n = std::min(most, full_blocks() - b);
     if (reads) n = extents_.Adjacent(b, n);
-    status = DecodeBlocks(b, n, buffer, k, v);
+    status = VisitAdjacent(b, n, buffer, visit);
     b += n;
   }
   if (buffer != nullptr) shared_->pages.Release(buffer);
   PKV_RETURN_IF_ERROR(status);
-  const size_t d = shared_->options.format.head_dim;
-  for (int slot = 0; slot < tail_entries(); ++slot) {
-    const size_t row =
-        (static_cast<size_t>(full_blocks()) * kBlockEntries + slot) * d;
-    LoadEntry(shared_->options.format, tail_, slot,
-              k == nullptr ? nullptr : k + row,
-              v == nullptr ? nullptr : v + row);
-  }
-  return {};
+  return tail_entries() > 0 ? visit(full_blocks(), tail_) : Status();
+}
+
+Status ColdHead::Decode(float* k, float* v) const {
+  const PageFormat& format = shared_->options.format;
+  return VisitBlocks([&](int block, const std::byte* page) {
+    const int first = block * kBlockEntries;
+    const int entries = std::min(kBlockEntries, length() - first);
+    for (int slot = 0; slot < entries; ++slot) {
+      const size_t row = size_t(first + slot) * format.head_dim;
+      LoadEntry(format, page, slot, k == nullptr ? nullptr : k + row,
+                v == nullptr ? nullptr : v + row);
+    }
+    return Status();
+  });
 }
 
 }  // namespace pyramidkv

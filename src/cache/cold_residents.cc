@@ -56,20 +56,13 @@ uint64_t ColdResidents::Rank(const Item& item) const {
   return key << 32 | item.added;
 }
 
-void ColdResidents::Evict(int count, bool spare_used,
-                          std::vector<std::byte*>* pages) {
-  if (count <= 0) return;
-  // Candidates to the front.
-  const auto end =
-      spare_used
-          ? std::partition(items_.begin(), items_.end(),
-                           [&](const Item& i) { return i.used_at != step_; })
-          : items_.end();
-  DCHECK(count <= end - items_.begin());
-  if (count < end - items_.begin()) {
-    std::nth_element(
-        items_.begin(), items_.begin() + count, end,
-        [&](const Item& a, const Item& b) { return Rank(a) < Rank(b); });
+template <class Before>
+void ColdResidents::Remove(int count, int64_t candidates, const Before& before,
+                           std::vector<std::byte*>* pages) {
+  DCHECK(count <= candidates);
+  if (count < candidates) {
+    std::nth_element(items_.begin(), items_.begin() + count,
+                     items_.begin() + candidates, before);
   }
   for (int i = 0; i < count; ++i) {
     pages->push_back(items_[i].page);
@@ -77,6 +70,33 @@ void ColdResidents::Evict(int count, bool spare_used,
   }
   items_.erase(items_.begin(), items_.begin() + count);
   for (int i = 0; i < size(); ++i) where_[items_[i].block] = i;
+}
+
+void ColdResidents::Evict(int count, int spared,
+                          std::vector<std::byte*>* pages) {
+  if (count <= 0) return;
+  const int64_t newest = int64_t{step_} - spared;
+  const auto end = std::partition(
+      items_.begin(), items_.end(),
+      [&](const Item& item) { return int64_t{item.used_at} <= newest; });
+  Remove(
+      count, end - items_.begin(),
+      [this](const Item& a, const Item& b) { return Rank(a) < Rank(b); },
+      pages);
+}
+
+void ColdResidents::EvictPassed(int count, uint32_t since, int spared,
+                                std::vector<std::byte*>* pages) {
+  if (count <= 0) return;
+  const int64_t newest = int64_t{step_} - spared;
+  const auto end =
+      std::partition(items_.begin(), items_.end(), [&](const Item& item) {
+        return item.used_at >= since && int64_t{item.used_at} <= newest;
+      });
+  const auto candidates = static_cast<int>(end - items_.begin());
+  Remove(
+      std::min(count, candidates), candidates,
+      [](const Item& a, const Item& b) { return a.added > b.added; }, pages);
 }
 
 void ColdResidents::Clear(std::vector<std::byte*>* pages) {

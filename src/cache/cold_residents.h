@@ -34,10 +34,18 @@ class ColdResidents {
   // Adds a block that the last step selected and that was missing.
   void AddUsed(int block, std::byte* page);
 
-  // Removes `count` blocks and appends their pages to `pages`. spare_used: not
-  // those of the last step.
+  // Removes `count` blocks and appends their pages to `pages`; none of those
+  // that the last `spared` steps selected.
   // REQUIRES: so many can be removed.
-  void Evict(int count, bool spare_used, std::vector<std::byte*>* pages);
+  void Evict(int count, int spared, std::vector<std::byte*>* pages);
+
+  // The same for at most `count` of those that step `since` or a later one
+  // selected: the last that came first. Where more passes through than memory
+  // holds, these are what is needed again last.
+  void EvictPassed(int count, uint32_t since, int spared,
+                   std::vector<std::byte*>* pages);
+  // Of the next Use.
+  uint32_t next_step() const { return step_ + 1; }
 
   // Removes all.
   void Clear(std::vector<std::byte*>* pages);
@@ -55,6 +63,11 @@ class ColdResidents {
   };
 
   uint64_t Rank(const Item& item) const;
+  // Removes `count` of the first `candidates` items, those before others by
+  // `before`.
+  template <class Before>
+  void Remove(int count, int64_t candidates, const Before& before,
+              std::vector<std::byte*>* pages);
   void CountUse(Item* item);
 
   Victim victim_;

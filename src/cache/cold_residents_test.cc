@@ -18,9 +18,9 @@ int BlockOf(const std::byte* page) {
   return static_cast<int>(page - PageOf(0));
 }
 
-std::vector<int> Evict(ColdResidents* residents, int count, bool spare) {
+std::vector<int> Evict(ColdResidents* residents, int count, int spared) {
   std::vector<std::byte*> pages;
-  residents->Evict(count, spare, &pages);
+  residents->Evict(count, spared, &pages);
   std::vector<int> blocks;
   for (const std::byte* page : pages) blocks.push_back(BlockOf(page));
   std::sort(blocks.begin(), blocks.end());
@@ -45,30 +45,54 @@ using Blocks = std::vector<int>;
 
 TEST(ColdResidents, FifoIsInTheOrderOfComing) {
   ColdResidents residents = Four(Victim::kFifo);
-  EXPECT_EQ(Evict(&residents, 2, false), (Blocks{0, 1}));
+  EXPECT_EQ(Evict(&residents, 2, 0), (Blocks{0, 1}));
   residents.AddUsed(0, PageOf(0));
-  EXPECT_EQ(Evict(&residents, 2, false), (Blocks{2, 3}));
+  EXPECT_EQ(Evict(&residents, 2, 0), (Blocks{2, 3}));
 }
 
 TEST(ColdResidents, LruIsInTheOrderOfUse) {
   ColdResidents residents = Four(Victim::kLru);
-  EXPECT_EQ(Evict(&residents, 1, false), (Blocks{1}));
-  EXPECT_EQ(Evict(&residents, 1, false), (Blocks{0}));
-  EXPECT_EQ(Evict(&residents, 1, false), (Blocks{3}));
+  EXPECT_EQ(Evict(&residents, 1, 0), (Blocks{1}));
+  EXPECT_EQ(Evict(&residents, 1, 0), (Blocks{0}));
+  EXPECT_EQ(Evict(&residents, 1, 0), (Blocks{3}));
 }
 
 TEST(ColdResidents, CounterIsByNumberOfUses) {
   ColdResidents residents = Four(Victim::kCounter);
-  EXPECT_EQ(Evict(&residents, 3, false), (Blocks{1, 2, 3}));
+  EXPECT_EQ(Evict(&residents, 3, 0), (Blocks{1, 2, 3}));
 }
 
-TEST(ColdResidents, WhatTheStepUsedCanBeSpared) {
+TEST(ColdResidents, WhatTheLastStepsUsedCanBeSpared) {
   for (const Victim victim : {Victim::kFifo, Victim::kLru, Victim::kCounter}) {
     ColdResidents residents = Four(victim);
     Use(&residents, {0, 7});
-    EXPECT_EQ(Evict(&residents, 3, true), (Blocks{1, 2, 3}));
+    EXPECT_EQ(Evict(&residents, 2, 2), (Blocks{1, 3}));
+    EXPECT_EQ(Evict(&residents, 1, 1), (Blocks{2}));
     EXPECT_NE(residents.page(0), nullptr);
     EXPECT_NE(residents.page(7), nullptr);
+  }
+}
+
+TEST(ColdResidents, WhatHasPassedLeavesLastComeFirst) {
+  for (const Victim victim : {Victim::kFifo, Victim::kLru, Victim::kCounter}) {
+    ColdResidents residents = Four(victim);
+    const uint32_t since = residents.next_step();
+    Use(&residents, {0, 7});
+    Use(&residents, {8});
+    Use(&residents, {9});
+    Use(&residents, {3});
+    const auto evict = [&](int count, int spared) {
+      std::vector<std::byte*> pages;
+      residents.EvictPassed(count, since, spared, &pages);
+      Blocks blocks;
+      for (const std::byte* page : pages) blocks.push_back(BlockOf(page));
+      std::sort(blocks.begin(), blocks.end());
+      return blocks;
+    };
+    EXPECT_EQ(evict(1, 2), (Blocks{8}));
+    EXPECT_EQ(evict(9, 2), (Blocks{0, 7}));
+    EXPECT_EQ(evict(9, 2), Blocks());
+    EXPECT_EQ(residents.size(), 4);  // 1, 2, 3 and 9
   }
 }
 
@@ -78,8 +102,8 @@ TEST(ColdResidents, CountersAreHalvedTogether) {
   for (int i = 0; i < 200; ++i) Use(&residents, {1});
   for (int i = 0; i < 256; ++i) Use(&residents, {0});  // 128, and 100 for 1
   for (int i = 0; i < 110; ++i) Use(&residents, {2});
-  EXPECT_EQ(Evict(&residents, 1, false), (Blocks{1}));
-  EXPECT_EQ(Evict(&residents, 1, false), (Blocks{2}));
+  EXPECT_EQ(Evict(&residents, 1, 0), (Blocks{1}));
+  EXPECT_EQ(Evict(&residents, 1, 0), (Blocks{2}));
 }
 
 // A dumb model: the list of resident blocks in the order of their coming.
@@ -114,10 +138,10 @@ struct Model {
     }
     for (const int b : missing) items.push_back({b, step, 1});
   }
-  int EvictOne(bool spare) {
+  int EvictOne(int spared) {
     Item* worst = nullptr;
     for (Item& i : items) {
-      if (spare && i.step == step) continue;
+      if (i.step > step - spared) continue;
       const bool worse = worst == nullptr ||
                          (victim == Victim::kLru && i.step < worst->step) ||
                          (victim == Victim::kCounter && i.uses < worst->uses);
@@ -150,16 +174,16 @@ TEST(ColdResidents, DoWhatADumbModelDoes) {
         model.Use(used);
       }
       ASSERT_EQ(residents.size(), static_cast<int>(model.items.size()));
-      const bool spare = random() % 2 == 0;
+      const int spared = static_cast<int>(random() % 3);
       int count = 0;
       for (const Model::Item& i : model.items) {
-        count += !spare || i.step != model.step;
+        count += i.step <= model.step - spared;
       }
       count = std::min<int>(count, std::max(0, residents.size() - 40));
       Blocks want;
-      for (int i = 0; i < count; ++i) want.push_back(model.EvictOne(spare));
+      for (int i = 0; i < count; ++i) want.push_back(model.EvictOne(spared));
       std::sort(want.begin(), want.end());
-      ASSERT_EQ(Evict(&residents, count, spare), want);
+      ASSERT_EQ(Evict(&residents, count, spared), want);
       for (const Model::Item& i : model.items) {
         ASSERT_EQ(residents.page(i.block), PageOf(i.block));
       }

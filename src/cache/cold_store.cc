@@ -1,5 +1,7 @@
 #include "cache/cold_store.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -8,8 +10,6 @@
 
 namespace pyramidkv {
 namespace {
-
-size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 class ColdStore : public ColdTier {
  public:
@@ -20,7 +20,7 @@ class ColdStore : public ColdTier {
     ColdShared* const shared = &store->shared_;
     DCHECK(options.format.entries == kBlockEntries);
     shared->options = options;
-    shared->block_bytes = RoundUp(options.format.page_bytes(), 64);
+    shared->block_bytes = ColdBlockBytes(options.format);
     if (options.resident < 1) {
       PKV_ASSIGN_OR_RETURN(
           shared->file,
@@ -55,6 +55,22 @@ class ColdStore : public ColdTier {
   }
   Status Decode(int layer, int head, float* k, float* v) const override {
     return At(layer, head).Decode(k, v);
+  }
+  ColdHeadState Export(int layer, int head) const override {
+    return At(layer, head).Export();
+  }
+  Status ShowBlocks(int layer, int head, const ShowPage& show) const override {
+    return At(layer, head).ShowBlocks(show);
+  }
+  Status Import(int layer, int head, int position, ColdHeadState state,
+                const ReadPage& read_page) override {
+    return At(layer, head).Import(position, std::move(state), read_page);
+  }
+  uint64_t index_basis() const override {
+    const ColdTierOptions& o = shared_.options;
+    if (o.index != IndexKind::kSkew || o.skew == nullptr) return 0;
+    const size_t d = o.format.head_dim;
+    return XXH3_64bits(o.skew, sizeof(float) * o.layers * o.kv_heads * d * d);
   }
   void Clear() override {
     for (const auto& head : heads_) head->AddStats(&past_);

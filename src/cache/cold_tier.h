@@ -5,7 +5,12 @@
 //
 //   tier->Select(layer, head, q, group, scale);  // in the layer before
 //   ...
-//   tier->Fetch(layer, head, &view);             // waits for what is missing
+//   do {
+//     tier->Fetch(layer, head, &view);           // waits for what is missing
+//     ...                                        // attends to the view
+//   } while (!view.last());
+//
+// Where more is selected than memory may hold, it comes in several views.
 //
 // What is selected depends on the queries alone, never on what happens to be
 // in memory or on time.
@@ -32,6 +37,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/cold_state.h"
 #include "cache/key_index.h"
 #include "kernels/kv_codec.h"
 #include "pyramidkv/status.h"
@@ -48,17 +54,29 @@ struct ColdTierOptions {
   double partial = 0.3;
   // [layers, kv_heads, head_dim, head_dim] for IndexKind::kSkew; outlives it.
   const float* skew = nullptr;
-  double alpha = 6;     // logits below the best that are still fetched
-  double fetch = 0.2;   // at most this share of a head's blocks
-  double resident = 1;  // share of the blocks that memory holds; 1: no file
+  double alpha = 6;    // logits below the best that are still fetched
+  double fetch = 0.2;  // at most this share of a head's blocks
+  // Share of the blocks that memory holds, but kColdPartBlocks of a head while
+  // it attends to so many; 1: no file.
+  double resident = 1;
   Victim victim = Victim::kCounter;
   std::string directory;  // of the file; empty: the system's for such files
 };
 
-// What was selected of one head. Valid until its next Select or Append.
+// What is attended to at once: cut at multiples of it, a result does not depend
+// on how much memory holds.
+inline constexpr int kColdPartBlocks = 8;
+inline constexpr int kColdPartEntries = kColdPartBlocks * kBlockEntries;
+
+// A run of what was selected of one head. Valid until its next Fetch, Select or
+// Append.
 struct ColdView {
   std::vector<const std::byte*> pages;  // of `format`
-  int length = 0;  // entries; only the last page may be partly filled
+  int length = 0;    // entries; only the last page may be partly filled
+  int first = 0;     // of the selected ones; a multiple of kColdPartEntries
+  int selected = 0;  // entries, in all views
+
+  bool last() const { return first + length >= selected; }
 };
 
 // Since the tier was made, over all heads.
@@ -99,13 +117,29 @@ class ColdTier {
   // partly filled block are always among them.
   virtual void Select(int layer, int head, const float* q, int group,
                       float scale) = 0;
-  // Waits for the blocks of the last Select. Errors: kRuntime for a read that
-  // failed: this head's alone.
+  // The first blocks of the last Select, then the next ones, in ascending
+  // order; behind the last view comes the first again. Waits for what has to be
+  // read. Errors: kRuntime for a read that failed: this head's alone.
   virtual Status Fetch(int layer, int head, ColdView* view) = 0;
 
   // All entries of a head as f32 [length, head_dim]; either may be null. Reads
   // the file in large pieces and leaves what is in memory as it is.
   virtual Status Decode(int layer, int head, float* k, float* v) const = 0;
+
+  // What of a head has to be stored: its state, and its blocks, whose pages (of
+  // the format's page_bytes) are shown in their order, also a partly filled
+  // last one. Errors: the file's, and `show`'s.
+  virtual ColdHeadState Export(int layer, int head) const = 0;
+  virtual Status ShowBlocks(int layer, int head,
+                            const ShowPage& show) const = 0;
+  // The same back into an empty head of a tier with the same options, of a
+  // sequence that has seen `position` tokens: it goes on as the stored one.
+  // Errors: kModel, no head can be like this; as Append; read_page's. The tier
+  // is of no more use then.
+  virtual Status Import(int layer, int head, int position, ColdHeadState state,
+                        const ReadPage& read_page) = 0;
+  // Of what the index depends on beside its state (the skew); 0: nothing.
+  virtual uint64_t index_basis() const = 0;
 
   // Forgets everything.
   virtual void Clear() = 0;

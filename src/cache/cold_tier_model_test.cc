@@ -30,6 +30,7 @@ struct ModelHead {
   std::vector<ColdRow> rows;
   ExactIndex index;
   ColdResidents pool;
+  uint32_t first_step = 0;  // of the pool, since the last Select
   int blocks() const { return static_cast<int>(rows.size()) / kBlockEntries; }
 };
 
@@ -81,7 +82,7 @@ class ColdTierModel : public ::testing::TestWithParam<Case> {
     const int added = head.blocks() - before;
     const int kept = std::min(added, Capacity(head.blocks()));
     std::vector<std::byte*> pages;
-    head.pool.Evict(head.pool.size() + kept - Capacity(head.blocks()), false,
+    head.pool.Evict(head.pool.size() + kept - Capacity(head.blocks()), 0,
                     &pages);
     for (int b = head.blocks() - kept; b < head.blocks(); ++b) {
       head.pool.Add(b, &page_);
@@ -127,32 +128,76 @@ class ColdTierModel : public ::testing::TestWithParam<Case> {
         RandomFloats(size_t(group) * options_.format.head_dim, &random_);
     tier_->Select(i / kHeads, i % kHeads, q.data(), group, kScale);
     const std::vector<int> wanted = Wanted(head, q.data(), group);
-    std::vector<int32_t> missing;
-    head.pool.Use(std::vector<int32_t>(wanted.begin(), wanted.end()), &missing);
-    read_blocks_ += missing.size();
-    const int capacity =
-        std::max<int>(Capacity(head.blocks()), static_cast<int>(wanted.size()));
-    std::vector<std::byte*> pages;
-    head.pool.Evict(
-        head.pool.size() + static_cast<int>(missing.size()) - capacity, true,
-        &pages);
-    for (const int32_t b : missing) head.pool.AddUsed(b, &page_);
-    ASSERT_LE(head.pool.size(), capacity);
-    ASSERT_EQ(tier_->stats().read_blocks, read_blocks_);
-    if (fetch) Check(i, wanted);
+    const int room =
+        std::max(Capacity(head.blocks()),
+                 std::min(kColdPartBlocks, static_cast<int>(wanted.size())));
+    head.first_step = head.pool.next_step();
+    int end = Round(wanted, 0, room, 1, &head);
+    if (!fetch) return;
+    for (int begin = 0;;) {
+      const int next = begin;
+      begin = end;
+      const bool last = begin == static_cast<int>(wanted.size());
+      // The next round is read meanwhile, if memory holds two.
+      const bool ahead = !last && room >= 2 * kColdPartBlocks;
+      if (ahead) end = Round(wanted, begin, room, 2, &head);
+      Check(i, wanted, next, begin);
+      if (last || HasFatalFailure()) return;
+      if (!ahead) end = Round(wanted, begin, room, 1, &head);
+    }
   }
 
-  void Check(int i, const std::vector<int>& wanted) {
+  // Puts the round of `wanted` from `begin` on into memory; where it ends.
+  int Round(const std::vector<int>& wanted, int begin, int room, int spared,
+            ModelHead* head) {
+    int end = static_cast<int>(wanted.size());
+    if (end > room) {
+      int missing = 0, blocks = 0;
+      for (int b = begin; b < static_cast<int>(wanted.size()); ++b) {
+        missing += head->pool.page(wanted[b]) == nullptr ? 1 : 0;
+        ++blocks;
+        if (blocks > std::max(room / 2, kColdPartBlocks) ||
+            missing > std::max(room / 4, kColdPartBlocks)) {
+          end = b / kColdPartBlocks * kColdPartBlocks;
+          break;
+        }
+      }
+    }
+    EXPECT_GT(end, wanted.empty() ? -1 : begin);
+    const std::vector<int32_t> round(wanted.begin() + begin,
+                                     wanted.begin() + end);
+    std::vector<int32_t> missing;
+    head->pool.Use(round, &missing);
+    read_blocks_ += missing.size();
+    std::vector<std::byte*> pages;
+    const int more = static_cast<int>(missing.size()) - room;
+    head->pool.EvictPassed(head->pool.size() + more, head->first_step, spared,
+                           &pages);
+    head->pool.Evict(head->pool.size() + more, spared, &pages);
+    for (const int32_t b : missing) head->pool.AddUsed(b, &page_);
+    EXPECT_LE(head->pool.size(), room);
+    return end;
+  }
+
+  // The next view has the blocks [begin, end) of `wanted`, and the tail behind
+  // the last one.
+  void Check(int i, const std::vector<int>& wanted, int begin, int end) {
     const ModelHead& head = heads_[i];
     ColdView view;
     ASSERT_TRUE(tier_->Fetch(i / kHeads, i % kHeads, &view).ok());
+    ASSERT_EQ(tier_->stats().read_blocks, read_blocks_);
+    const int all = static_cast<int>(wanted.size());
     const int tail = static_cast<int>(head.rows.size()) % kBlockEntries;
+    ASSERT_EQ(view.first, begin * kBlockEntries);
+    ASSERT_EQ(view.selected, all * kBlockEntries + tail);
+    ASSERT_EQ(view.last(), end == all);
+    const int pages = end - begin + (end == all && tail > 0 ? 1 : 0);
+    ASSERT_EQ(static_cast<int>(view.pages.size()), pages);
     ASSERT_EQ(view.length,
-              static_cast<int>(wanted.size()) * kBlockEntries + tail);
-    ASSERT_EQ(view.pages.size(), wanted.size() + (tail > 0 ? 1 : 0));
+              (end - begin) * kBlockEntries + (end == all ? tail : 0));
     for (int at = 0; at < view.length; ++at) {
-      const size_t b = at / kBlockEntries;
-      const int block = b < wanted.size() ? wanted[b] : head.blocks();
+      const int b = begin + at / kBlockEntries;
+      const int block = b < all ? wanted[b] : head.blocks();
       ASSERT_TRUE(
           ViewHas(options_.format, view, at,
                   head.rows[block * kBlockEntries + at % kBlockEntries]));
@@ -218,6 +263,8 @@ constexpr Case kCases[] = {
     {Codec::kF16, Codec::kF16, 64, 1, 0.3, 2, Victim::kCounter},
     {Codec::kF32, Codec::kF32, 16, 0, 1, 1e9, Victim::kCounter},
     {Codec::kBf16, Codec::kBf16, 8, 0.5, 1, 0.5, Victim::kCounter},
+    {Codec::kF16, Codec::kF16, 64, 0.3, 1, 1e9, Victim::kLru},
+    {Codec::kBf16, Codec::kBf16, 16, 0.7, 0.9, 1e9, Victim::kFifo},
     {Codec::kInt8, Codec::kInt8, 64, 0.1, 0.3, 1e9, Victim::kCounter},
     {Codec::kInt4, Codec::kInt2, 32, 0.9, 0.02, 1, Victim::kLru},
 };

@@ -35,6 +35,9 @@ constexpr int FineRecent(const PageFormat& format) {
 // Rows that are decoded in one call read alike: the first of them still finds
 // what it would alone.
 inline constexpr int kFineSlack = 16;
+inline size_t FinePagesFor(size_t entries) {
+  return (entries + kFinePositions - 1) / kFinePositions;
+}
 // The most bytes of fine pages that a head has.
 inline int64_t FineBytes(const PageFormat& format) {
   const int recent = FineRecent(format);

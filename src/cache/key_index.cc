@@ -1,13 +1,10 @@
 #include "cache/key_index.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "cache/cluster_index.h"
 #include "cache/quest_index.h"
 #include "cache/sign_index.h"
 #include "cache/skew_index.h"
-#include "kernels/code_scores.h"
 
 namespace pyramidkv {
 
@@ -17,13 +14,10 @@ std::unique_ptr<KeyIndex> MakeKeyIndex(const KeyIndexOptions& options) {
   switch (options.kind) {
     case IndexKind::kSign:
       return std::make_unique<SignIndex>(head_dim);
-    case IndexKind::kSkew: {
+    case IndexKind::kSkew:
       DCHECK(options.skew != nullptr);
-      const auto columns = static_cast<int>(options.partial * head_dim);
-      const int most = std::min(head_dim, kMaxCodes);
       return std::make_unique<SkewIndex>(
-          head_dim, std::clamp((columns + 1) / 2 * 2, 2, most), options.skew);
-    }
+          head_dim, SkewColumns(options.partial, head_dim), options.skew);
     case IndexKind::kQuest:
       return std::make_unique<QuestIndex>(head_dim);
     case IndexKind::kCluster:

@@ -14,6 +14,8 @@
 #include <memory>
 #include <vector>
 
+#include "cache/key_index_state.h"
+
 namespace pyramidkv {
 
 inline constexpr int kBlockEntries = 16;
@@ -51,6 +53,12 @@ class KeyIndex {
   virtual int length() const = 0;  // keys appended
   int blocks() const { return (length() + kBlockEntries - 1) / kBlockEntries; }
   virtual int64_t bytes() const = 0;  // memory held
+
+  // To be stored, and back into an index with the same options that holds
+  // nothing: it then scores and appends as the one that was stored. False, and
+  // nothing has changed: no such index can be like this.
+  virtual KeyIndexState Export() const = 0;
+  virtual bool Import(KeyIndexState state) = 0;
 };
 
 std::unique_ptr<KeyIndex> MakeKeyIndex(const KeyIndexOptions& options);

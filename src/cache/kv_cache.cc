@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "cache/kv_cache_io.h"
+#include "cache/kv_cache_head.h"
+#include "kernels/key_rounding.h"
 
 namespace pyramidkv {
 namespace {
@@ -18,129 +19,7 @@ size_t PagesFor(int entries) {
   return (static_cast<size_t>(entries) + kPageEntries - 1) / kPageEntries;
 }
 
-size_t FinePagesFor(size_t entries) {
-  return (entries + kFinePositions - 1) / kFinePositions;
-}
-
-// Positions grow by whole pages: doubling would make `bytes` a lie.
-size_t PositionCapacity(size_t entries) {
-  return (entries + kPageEntries - 1) / kPageEntries * kPageEntries;
-}
-
-template <typename T>
-void Reserve(size_t entries, std::vector<T>* side) {
-  if (side->capacity() < entries) side->reserve(PositionCapacity(entries));
-}
-
-// Gives back what the entries do not need.
-template <typename T>
-void Trim(std::vector<T>* side) {
-  if (side->capacity() > PositionCapacity(side->size())) side->shrink_to_fit();
-}
-
 }  // namespace
-
-struct KvCache::Rows {
-  const int* rows;  // null: all from 0
-  int count;
-  const float* k;
-  const float* v;
-  size_t stride;
-  int operator[](int i) const { return rows != nullptr ? rows[i] : i; }
-};
-
-// Entry i is in slot i % kPageEntries of page i / kPageEntries.
-struct KvCache::Head : HeadState {
-  std::vector<std::byte*> pages;
-  std::byte* fine = nullptr;
-  std::vector<std::byte*> recent;  // from entry recent_begin on
-
-  int32_t position(int i) const {
-    return positions.empty() ? base + i : positions[i];
-  }
-
-  void Evicted(int32_t from, int32_t before) {
-    evicted_from = std::min(evicted_from, from);
-    evicted_before = std::max(evicted_before, before);
-  }
-
-  int32_t rotated_for(int i) const {
-    return rope.empty() ? position(i) : rope[i];
-  }
-
-  void AppendPositions(int first, const Rows& rows);
-  void AppendSides(int first, const Rows& rows, int rope_shift);
-  void KeepPositions(std::span<const int> kept);
-  void TrimPositions();
-  size_t side_bytes() const;
-
-  // Calls f with every side array that the head has.
-  template <class F>
-  void ForSides(const F& f) {
-    if (!bias.empty()) f(&bias);
-    if (!scores.empty()) f(&scores);
-    if (!rope.empty()) f(&rope);
-  }
-};
-
-// What appended rows have beside their positions. Called before `length`
-// grows.
-void KvCache::Head::AppendSides(int first, const Rows& rows, int rope_shift) {
-  const size_t grown = size_t(length) + rows.count;
-  if (rope.empty() && rope_shift != 0) {
-    rope.resize(length);
-    for (int i = 0; i < length; ++i) rope[i] = position(i);
-  }
-  ForSides([&](auto* side) {
-    Reserve(grown, side);
-    side->resize(grown);
-  });
-  if (rope_shift != 0 && rope.empty()) rope.resize(grown);
-  for (int i = 0; !rope.empty() && i < rows.count; ++i) {
-    rope[length + i] = first + rows[i] - rope_shift;
-  }
-}
-
-size_t KvCache::Head::side_bytes() const {
-  return (positions.capacity() + rope.capacity()) * sizeof(int32_t) +
-         (bias.capacity() + scores.capacity()) * sizeof(float);
-}
-
-// first: the position of row 0.
-void KvCache::Head::AppendPositions(int first, const Rows& rows) {
-  const int n = rows.count;
-  if (length == 0) base = first + rows[0];
-  const bool consecutive = positions.empty() &&
-                           first + rows[0] == base + length &&
-                           rows[n - 1] - rows[0] == n - 1;
-  if (consecutive) return;
-  Reserve(static_cast<size_t>(length) + n, &positions);
-  if (positions.empty()) {
-    positions.resize(length);
-    std::iota(positions.begin(), positions.end(), base);
-  }
-  for (int i = 0; i < n; ++i) positions.push_back(first + rows[i]);
-}
-
-void KvCache::Head::KeepPositions(std::span<const int> kept) {
-  ForSides([&](auto* side) {
-    for (size_t i = 0; i < kept.size(); ++i) (*side)[i] = (*side)[kept[i]];
-  });
-  std::vector<int32_t> left(kept.size());
-  for (size_t i = 0; i < kept.size(); ++i) left[i] = position(kept[i]);
-  positions = std::move(left);
-}
-
-// Gives back what the array does not need: all of it if the positions that
-// are left are consecutive.
-void KvCache::Head::TrimPositions() {
-  if (!positions.empty() &&
-      positions.back() - positions.front() == length - 1) {
-    base = positions.front();
-    positions.clear();
-  }
-  Trim(&positions);
-}
 
 KvCache::KvCache(PagePool* pool, const KvShape& shape)
     : pool_(pool),
@@ -284,153 +163,6 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
   return {};
 }
 
-int KvCache::FineEntries(const Head& head) const {
-  return HasFinePages(shape_.format) ? head.LowerBound(kFinePositions) : 0;
-}
-
-bool KvCache::LoadFine(int layer, int h, int i, float* k, float* v) const {
-  return LoadFine(head(layer, h), i, k, v);
-}
-
-bool KvCache::LoadFine(const Head& head, int i, float* k, float* v) const {
-  const PageFormat fine = FineFormat(shape_.format);
-  if (i < FineEntries(head)) {
-    LoadEntry(fine, head.fine, i, k, v);
-  } else if (i >= RecentFrom(head)) {
-    const int slot = i - head.recent_begin;
-    LoadEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
-              k, v);
-  } else {
-    return false;
-  }
-  return true;
-}
-
-void KvCache::LoadOne(const Head& head, int i, float* k, float* v) const {
-  if (LoadFine(head, i, k, v)) return;
-  LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries, k,
-            v);
-}
-
-// REQUIRES: the head's position of entry i is there.
-void KvCache::StoreOne(Head& head, int i, const float* k, const float* v) {
-  StoreEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries, k,
-             v);
-  const PageFormat fine = FineFormat(shape_.format);
-  if (HasFinePages(shape_.format) && head.position(i) < kFinePositions) {
-    StoreEntry(fine, head.fine, i, k, v);
-  }
-  if (!head.recent.empty() && i >= head.recent_begin) {
-    const int slot = i - head.recent_begin;
-    StoreEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
-               k, v);
-  }
-}
-
-// The first entry that the next token reads from the recent pages.
-int KvCache::RecentFrom(const Head& head) const {
-  if (head.recent.empty()) return head.length;
-  return std::max(head.recent_begin,
-                  head.LowerBound(head.seen - FineRecent(shape_.format)));
-}
-
-// Room for those of the rows that are recent then. Called before `length`
-// grows.
-Status KvCache::MakeRecent(Head& head, int position, const Rows& rows,
-                           int seen) {
-  const int recent = FineRecent(shape_.format);
-  if (recent == 0) return {};
-  const size_t bytes = FinePageBytes(shape_.format);
-  const int oldest = position + seen - recent - kFineSlack;
-  int first = 0;  // row that is recent
-  while (first < rows.count && position + rows[first] < oldest) ++first;
-  if (first > 0 || head.recent.empty()) {  // nothing older is
-    for (std::byte* page : head.recent) pool_->Release(page);
-    head.recent.clear();
-    head.recent_begin = head.length + first;
-  }
-  const int used = std::max(head.length - head.recent_begin, 0);
-  if (used % kFinePositions != 0) {
-    PKV_RETURN_IF_ERROR(MakeOwn(bytes, &head.recent.back()));
-  }
-  const size_t pages =
-      FinePagesFor(head.length + rows.count - head.recent_begin);
-  while (head.recent.size() < pages) {
-    std::byte* const page = pool_->Allocate(bytes);
-    if (page == nullptr) return OutOfMemory();
-    head.recent.push_back(page);
-  }
-  return {};
-}
-
-// As MoveFine, for the recent pages.
-void KvCache::MoveRecent(Head& head, std::span<const int> kept) {
-  const PageFormat format = FineFormat(shape_.format);
-  const auto page = [&](int slot) {
-    return head.recent[slot / kFinePositions];
-  };
-  const int begin = static_cast<int>(
-      std::lower_bound(kept.begin(), kept.end(), head.recent_begin) -
-      kept.begin());
-  for (int i = begin; i < static_cast<int>(kept.size()); ++i) {
-    const int from = kept[i] - head.recent_begin, to = i - begin;
-    if (from == to) continue;
-    CopyEntry(format, page(to), to % kFinePositions, page(from),
-              from % kFinePositions);
-  }
-  head.recent_begin = begin;
-}
-
-// Gives back the recent pages that nobody reads any more.
-void KvCache::TrimRecent(Head& head) {
-  if (head.length <= head.recent_begin || head.length == 0) {
-    for (std::byte* page : head.recent) pool_->Release(page);
-    head.recent.clear();
-  }
-  if (head.recent.empty()) {
-    head.recent_begin = head.length;
-    return;
-  }
-  const size_t pages = FinePagesFor(head.length - head.recent_begin);
-  while (head.recent.size() > pages) {
-    pool_->Release(head.recent.back());
-    head.recent.pop_back();
-  }
-  const int oldest =
-      head.LowerBound(head.seen - FineRecent(shape_.format) - kFineSlack);
-  const int aged = std::max(0, oldest - head.recent_begin) / kFinePositions;
-  for (int p = 0; p < aged; ++p) pool_->Release(head.recent[p]);
-  head.recent.erase(head.recent.begin(), head.recent.begin() + aged);
-  head.recent_begin += aged * kFinePositions;
-}
-
-// Fine pages of our own, those that there are.
-Status KvCache::MakeFineOwn(Head& head) {
-  const size_t bytes = FinePageBytes(shape_.format);
-  if (head.fine != nullptr) PKV_RETURN_IF_ERROR(MakeOwn(bytes, &head.fine));
-  for (std::byte*& page : head.recent) {
-    PKV_RETURN_IF_ERROR(MakeOwn(bytes, &page));
-  }
-  return {};
-}
-
-// A page for the first entries.
-Status KvCache::MakeFine(Head& head) {
-  const size_t bytes = FinePageBytes(shape_.format);
-  if (head.fine != nullptr) return MakeOwn(bytes, &head.fine);
-  head.fine = pool_->Allocate(bytes);
-  return head.fine != nullptr ? Status() : OutOfMemory();
-}
-
-// Entry kept[i] moves to i. REQUIRES: the fine page is our own.
-void KvCache::MoveFine(Head& head, std::span<const int> kept) {
-  const PageFormat format = FineFormat(shape_.format);
-  const int fine = FineEntries(head);
-  for (int i = 0; i < static_cast<int>(kept.size()) && kept[i] < fine; ++i) {
-    if (kept[i] != i) CopyEntry(format, head.fine, i, head.fine, kept[i]);
-  }
-}
-
 void KvCache::ReleasePages(Head* head) {
   for (std::byte* page : head->pages) pool_->Release(page);
   head->pages.clear();
@@ -479,6 +211,7 @@ HeadView KvCache::View(int layer, int h) const {
   if (!head.bias.empty()) view.bias = head.bias.data();
   if (!head.scores.empty()) view.scores = head.scores.data();
   if (!head.rope.empty()) view.rope = head.rope.data();
+  view.key_rounding = head.rounding();
   view.fine_page = &head.fine;
   view.fine = FineEntries(head);
   view.recent_pages = head.recent.data();
@@ -576,12 +309,6 @@ void KvCache::SetLength(Head& head, int length) {
   TrimRecent(head);
 }
 
-void KvCache::DropFine(Head& head) {
-  if (head.fine == nullptr || FineEntries(head) > 0) return;
-  pool_->Release(head.fine);
-  head.fine = nullptr;
-}
-
 // Builds the head anew: merged entries stand between kept ones, so nearly all
 // of them move.
 Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
@@ -591,6 +318,7 @@ Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
   const PageFormat& format = shape_.format;
   const PageFormat fine = FineFormat(format);
   Head built;
+  built.key_rounding = old.key_rounding;
   built.seen = old.seen;
   built.evicted_from = old.evicted_from;
   built.evicted_before = old.evicted_before;
@@ -667,6 +395,13 @@ void KvCache::SetScores(int layer, int h, std::span<const float> scores) {
   DCHECK(static_cast<int>(scores.size()) == head.length);
   Reserve(scores.size(), &head.scores);
   head.scores.assign(scores.begin(), scores.end());
+}
+
+void KvCache::SetKeyRounding(int layer, int h, std::vector<float> rounding) {
+  Head& head = this->head(layer, h);
+  DCHECK(head.length == 0 && IsQuantized(shape_.format.k));
+  DCHECK(IsKeyRounding(rounding, shape_.format.head_dim));
+  head.key_rounding = std::move(rounding);
 }
 
 std::span<float> KvCache::Scores(int layer, int h) {
@@ -779,7 +514,7 @@ HeadState KvCache::ExportHead(int layer, int h) const { return head(layer, h); }
 Status KvCache::ImportHead(
     int layer, int h, int position, HeadState state,
     const std::function<Status(std::span<std::byte>)>& read_page) {
-  PKV_RETURN_IF_ERROR(CheckHeadState(state, position));
+  PKV_RETURN_IF_ERROR(CheckHeadState(state, shape_.format, position));
   Head built;
   Status status = MakeRoom(built, state.length);
   for (size_t p = 0; status.ok() && p < built.pages.size(); ++p) {

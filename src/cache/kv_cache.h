@@ -60,6 +60,8 @@ struct HeadView {
   const float* bias = nullptr;    // [length] added to the logits, or null
   const float* scores = nullptr;  // [length], or null
   const int32_t* rope = nullptr;  // [length] rotated for these; null: position
+  // What keys in `pages` are rounded by (kernels/key_rounding.h), or null.
+  const float* key_rounding = nullptr;
   // The first `fine` entries are read from slots [0, fine) of one more page, of
   // FineFormat; what the others hold of them is coarser.
   const std::byte* const* fine_page = nullptr;
@@ -156,6 +158,10 @@ class KvCache {
   // Gives every entry of a head a score ([length]); from then on they move
   // with their entries, and appended entries start at 0.
   void SetScores(int layer, int head, std::span<const float> scores);
+  // What the quantised keys of a head are rounded by from now on
+  // (kernels/key_rounding.h). REQUIRES: the head is empty.
+  void SetKeyRounding(int layer, int head, std::vector<float> rounding);
+
   // To gather into: [length], or empty.
   std::span<float> Scores(int layer, int head);
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <string>
 
+#include "kernels/key_rounding.h"
+
 namespace pyramidkv {
 namespace {
 
@@ -36,13 +38,19 @@ int HeadState::LowerBound(int at) const {
       positions.begin());
 }
 
-Status CheckHeadState(const HeadState& s, int position) {
+Status CheckHeadState(const HeadState& s, const PageFormat& format,
+                      int position) {
   if (s.length < 0 || s.seen < s.length || s.seen > position) {
     return Bad("a head holds more entries than there were tokens");
   }
   if (!Fits(s.positions.size(), s.length) || !Fits(s.bias.size(), s.length) ||
       !Fits(s.scores.size(), s.length) || !Fits(s.rope.size(), s.length)) {
     return Bad("a head has another number of positions than entries");
+  }
+  if (!s.key_rounding.empty() &&
+      (!IsQuantized(format.k) ||
+       !IsKeyRounding(s.key_rounding, format.head_dim))) {
+    return Bad("keys of a head have no such mean and weights");
   }
   if (s.recent_begin > s.length || s.recent_begin < s.length - kMostRecent) {
     return Bad("a head holds more recent entries than there can be");

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/kv_codec.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -23,6 +24,8 @@ struct HeadState {
   std::vector<int32_t> positions;   // [length], or empty: base + i
   std::vector<float> bias, scores;  // [length], or empty
   std::vector<int32_t> rope;        // [length], or empty: as position
+  // What quantised keys are rounded by (kernels/key_rounding.h), or empty.
+  std::vector<float> key_rounding;
   // Entries from here on are in the recent pages, too; below 0: their first
   // slots are of entries that left.
   int32_t recent_begin = 0;
@@ -32,9 +35,10 @@ struct HeadState {
 };
 
 // Whether a head of a sequence that has seen `position` tokens can be like
-// this: what all methods of KvCache take for granted.
+// this in pages of a format: what all methods of KvCache take for granted.
 // Errors: kModel, what is wrong.
-Status CheckHeadState(const HeadState& state, int position);
+Status CheckHeadState(const HeadState& state, const PageFormat& format,
+                      int position);
 
 }  // namespace pyramidkv
 

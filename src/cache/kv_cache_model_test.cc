@@ -11,6 +11,7 @@
 
 #include "cache/kv_cache.h"
 #include "gtest/gtest.h"
+#include "kernels/key_rounding.h"
 
 namespace pyramidkv {
 namespace {
@@ -18,17 +19,20 @@ namespace {
 constexpr int kLayers = 2;
 constexpr int kKvHeads = 2;
 constexpr int kHeads = kLayers * kKvHeads;
+constexpr int kRows = 40;          // that rounding is fitted to
 constexpr int kOperations = 4000;  // for each of eight formats
 constexpr size_t kForks = 4;
 constexpr int kNever = std::numeric_limits<int>::max();
 
 // One row of K or V as the format stores it.
 std::vector<float> Rounded(const PageFormat& format, bool is_k,
-                           const float* row) {
+                           const float* row,
+                           const std::vector<float>& rounding = {}) {
   std::vector<std::byte> page(format.page_bytes());
   std::vector<float> k(format.head_dim), v(format.head_dim);
-  StoreEntry(format, page.data(), 0, row, row);
-  LoadEntry(format, page.data(), 0, k.data(), v.data());
+  const float* const own = rounding.empty() ? nullptr : rounding.data();
+  StoreEntry(format, page.data(), 0, row, row, own);
+  LoadEntry(format, page.data(), 0, k.data(), v.data(), own);
   return is_k ? k : v;
 }
 
@@ -103,10 +107,25 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
   };
 
   KvCacheModel() : format_(GetParam()) {
+    if (IsQuantized(format_.k)) {
+      MakeRows(kRows);
+      const size_t stride = size_t{kKvHeads} * format_.head_dim;
+      rounding_ = FitKeyRounding(format_.head_dim, kRows, k_.data(), kRows, 1,
+                                 stride, v_.data());
+    }
     sequences_.push_back({NewCache(), {}});
   }
 
-  KvCache NewCache() { return KvCache(&pool_, {kLayers, kKvHeads, format_}); }
+  KvCache NewCache() {
+    KvCache cache(&pool_, {kLayers, kKvHeads, format_});
+    SetRounding(&cache);
+    return cache;
+  }
+  void SetRounding(KvCache* cache) const {
+    for (int i = 0; i < kHeads && !rounding_.empty(); ++i) {
+      cache->SetKeyRounding(i / kKvHeads, i % kKvHeads, rounding_);
+    }
+  }
 
   int Random(int n) { return static_cast<int>(random_() % n); }
 
@@ -126,7 +145,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
     entry.position = entry.rope = position;
     const float* k = &k_[(row * kKvHeads + head) * format_.head_dim];
     const float* v = &v_[(row * kKvHeads + head) * format_.head_dim];
-    entry.k = Rounded(format_, true, k);
+    entry.k = Rounded(format_, true, k, rounding_);
     entry.v = Rounded(format_, false, v);
     entry.fine_k = Rounded(FineFormat(format_), true, k);
     entry.fine_v = Rounded(FineFormat(format_), false, v);
@@ -297,7 +316,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
           std::vector<float> k = fine ? entry.fine_k : entry.k;
           const std::vector<float> v = fine ? entry.fine_v : entry.v;
           ApplyRope(table, 2, rope.neox, 1, format_.head_dim, k.data());
-          entry.k = Rounded(format_, true, k.data());
+          entry.k = Rounded(format_, true, k.data(), rounding_);
           entry.fine_k = Rounded(FineFormat(format_), true, k.data());
           entry.v = Rounded(format_, false, v.data());
           entry.fine_v = Rounded(FineFormat(format_), false, v.data());
@@ -375,6 +394,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
       return ForkOrEnd(i);
     } else if (Random(4) == 0) {
       s.cache.Clear();
+      SetRounding(&s.cache);
       s.model = Model();
     }
     for (ModelHead& m : s.model.heads) {
@@ -422,8 +442,10 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
                 FineBytes(format_));
       least += fine_pages * static_cast<int64_t>(FinePageBytes(format_));
       most += fine_pages * static_cast<int64_t>(FinePageBytes(format_));
-      least += sides * n * 4;
-      most += sides * pages * kPageEntries * 4;
+      const auto rounding =
+          static_cast<int64_t>(rounding_.size() * sizeof(float));
+      least += sides * n * 4 + rounding;
+      most += sides * pages * kPageEntries * 4 + rounding;
       ASSERT_NO_FATAL_FAILURE(CompareSides(m, view));
       std::vector<float> k(n * d), v(n * d);
       s.cache.Decode(i / kKvHeads, i % kKvHeads, k.data(), v.data());
@@ -470,6 +492,7 @@ class KvCacheModel : public testing::TestWithParam<PageFormat> {
   const PageFormat format_;
   PagePool pool_;
   std::mt19937 random_;
+  std::vector<float> rounding_;  // of all heads, or empty
   std::vector<Sequence> sequences_;
   std::vector<float> k_, v_;
   int refused_ = 0;

@@ -1,5 +1,7 @@
 #include "cache/quest_index.h"
 
+#include <utility>
+
 #include "cache/index_bytes.h"
 #include "kernels/bound_scores.h"
 
@@ -24,6 +26,25 @@ void QuestIndex::Score(const float* q, int group, std::vector<float>*,
 
 int64_t QuestIndex::bytes() const {
   return static_cast<int64_t>(groups_.capacity() + sizeof(*this));
+}
+
+KeyIndexState QuestIndex::Export() const {
+  KeyIndexState state;
+  state.length = length_;
+  state.codes = groups_;
+  return state;
+}
+
+bool QuestIndex::Import(KeyIndexState s) {
+  const size_t pages = (size_t(s.length) + page_entries_ - 1) / page_entries_;
+  if (s.length < 0 || s.codes.size() != (pages + kBoundGroup - 1) /
+                                            kBoundGroup *
+                                            BoundGroupBytes(head_dim_)) {
+    return false;
+  }
+  length_ = s.length;
+  groups_ = std::move(s.codes);
+  return true;
 }
 
 }  // namespace pyramidkv

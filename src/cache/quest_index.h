@@ -32,6 +32,8 @@ class QuestIndex : public KeyIndex {
   int length() const override { return length_; }
   int pages() const { return (length_ + page_entries_ - 1) / page_entries_; }
   int64_t bytes() const override;
+  KeyIndexState Export() const override;
+  bool Import(KeyIndexState state) override;
 
  private:
   int head_dim_;

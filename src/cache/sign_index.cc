@@ -1,6 +1,7 @@
 #include "cache/sign_index.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cache/index_bytes.h"
 #include "kernels/code_scores.h"
@@ -56,6 +57,22 @@ void SignIndex::Score(const float* q, int group, std::vector<float>* scratch,
 int64_t SignIndex::bytes() const {
   return static_cast<int64_t>(groups_.capacity() +
                               mean_.capacity() * sizeof(float) + sizeof(*this));
+}
+
+KeyIndexState SignIndex::Export() const {
+  KeyIndexState state;
+  state.length = length_;
+  state.mean = mean_;
+  state.codes = groups_;
+  return state;
+}
+
+bool SignIndex::Import(KeyIndexState s) {
+  if (!IsOfCodedKeys(s, head_dim_, codes())) return false;
+  length_ = s.length;
+  mean_ = std::move(s.mean);
+  groups_ = std::move(s.codes);
+  return true;
 }
 
 }  // namespace pyramidkv

@@ -32,6 +32,8 @@ class SignIndex : public KeyIndex {
              float* best) const override;
   int length() const override { return length_; }
   int64_t bytes() const override;
+  KeyIndexState Export() const override;
+  bool Import(KeyIndexState state) override;
 
  private:
   int codes() const { return head_dim_ / 4; }

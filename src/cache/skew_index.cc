@@ -1,11 +1,19 @@
 #include "cache/skew_index.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "cache/index_bytes.h"
 #include "kernels/code_scores.h"
 
 namespace pyramidkv {
 
 static_assert(kCodeBlock == kBlockEntries);
+
+int SkewColumns(double partial, int head_dim) {
+  const auto columns = static_cast<int>(partial * head_dim);
+  return std::clamp((columns + 1) / 2 * 2, 2, std::min(head_dim, kMaxCodes));
+}
 
 void SkewIndex::Project(const float* x, float* projected) const {
   const float* row = skew_;
@@ -61,6 +69,22 @@ void SkewIndex::Score(const float* q, int group, std::vector<float>* scratch,
 int64_t SkewIndex::bytes() const {
   return static_cast<int64_t>(groups_.capacity() +
                               mean_.capacity() * sizeof(float) + sizeof(*this));
+}
+
+KeyIndexState SkewIndex::Export() const {
+  KeyIndexState state;
+  state.length = length_;
+  state.mean = mean_;
+  state.codes = groups_;
+  return state;
+}
+
+bool SkewIndex::Import(KeyIndexState s) {
+  if (!IsOfCodedKeys(s, columns_, columns_)) return false;
+  length_ = s.length;
+  mean_ = std::move(s.mean);
+  groups_ = std::move(s.codes);
+  return true;
 }
 
 }  // namespace pyramidkv

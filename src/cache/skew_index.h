@@ -21,6 +21,9 @@
 
 namespace pyramidkv {
 
+// Columns that a share of head_dim stands for.
+int SkewColumns(double partial, int head_dim);
+
 class SkewIndex : public KeyIndex {
  public:
   // skew: as in KeyIndexOptions. REQUIRES: columns is even, at most head_dim
@@ -34,6 +37,8 @@ class SkewIndex : public KeyIndex {
              float* best) const override;
   int length() const override { return length_; }
   int64_t bytes() const override;
+  KeyIndexState Export() const override;
+  bool Import(KeyIndexState state) override;
 
  private:
   // [columns] of x [head_dim].

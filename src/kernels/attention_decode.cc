@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "kernels/attention_decode_int8.h"
+#include "kernels/key_rounding.h"
 #include "kernels/kv_quant.h"
-#include "kernels/matmul_int8.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_decode.cc"
@@ -23,10 +23,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
+// Vectors at a time, each of kGroup accumulators, as registers allow.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int kValueVectors = 8;  // times kGroup accumulators
+constexpr int kKeyVectors = 2, kValueVectors = 8;
+#elif HWY_TARGET == HWY_AVX2
+constexpr int kKeyVectors = 4, kValueVectors = 4;
 #else
-constexpr int kValueVectors = 4;
+constexpr int kKeyVectors = 2, kValueVectors = 4;
 #endif
 constexpr int kGroup = kSharingHeads;
 constexpr int kBlockKeys = 16;  // keys in lanes of a K block
@@ -57,33 +60,47 @@ HWY_INLINE V BroadcastPair(const float* p) {
   return hn::BitCast(D(), hn::Set(d64, bits));
 }
 
+// Asks for the cache lines of `bytes` bytes that lie `ahead` behind p.
+HWY_INLINE void PrefetchAhead(const void* p, ptrdiff_t ahead, size_t bytes) {
+  const char* at = static_cast<const char*>(p) + ahead;
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
 // scores[g * stride + 0..15] = k . q[g] for the 16 keys of one block.
-// q: kHeads rows, head_dim apart.
+// q: kHeads rows, head_dim apart. ahead: bytes to what is read next.
 template <class L, int kHeads>
 HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
-                           size_t stride, float* scores) {
+                           size_t stride, ptrdiff_t ahead, float* scores) {
   const D d;
-  constexpr int kMaxVectors = 8;  // 32 values of 4 lanes
+  static_assert(kKeyVectors % 2 == 0);
   const int lanes = static_cast<int>(hn::Lanes(d));
   const int vectors = 2 * kBlockKeys / lanes;
-  // Two vectors (lower and upper keys of a block part) at a time.
-  for (int x = 0; x < vectors; x += 2) {
-    static_assert(kMaxVectors % 2 == 0);
-    V low[kHeads], high[kHeads];
-    for (int g = 0; g < kHeads; ++g) low[g] = high[g] = hn::Zero(d);
+  for (int x = 0; x < vectors; x += kKeyVectors) {
+    V sum[kHeads][kKeyVectors];
+    for (int g = 0; g < kHeads; ++g) {
+      for (int v = 0; v < kKeyVectors; ++v) sum[g][v] = hn::Zero(d);
+    }
     const typename L::T* p = k + x * lanes;
     for (int i = 0; i < head_dim; i += 2, p += 2 * kBlockKeys) {
-      const V a = L::Load(p), b = L::Load(p + lanes);
+      if (x == 0) PrefetchAhead(p, ahead, 2 * kBlockKeys * sizeof(*p));
+      V pair[kHeads];
       for (int g = 0; g < kHeads; ++g) {
-        const V pair = BroadcastPair(q + size_t(g) * head_dim + i);
-        low[g] = hn::MulAdd(a, pair, low[g]);
-        high[g] = hn::MulAdd(b, pair, high[g]);
+        pair[g] = BroadcastPair(q + size_t(g) * head_dim + i);
+      }
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const V keys = L::Load(p + v * lanes);
+        for (int g = 0; g < kHeads; ++g) {
+          sum[g][v] = hn::MulAdd(keys, pair[g], sum[g][v]);
+        }
       }
     }
     for (int g = 0; g < kHeads; ++g) {
-      const V sum = hn::Add(hn::ConcatEven(d, high[g], low[g]),
-                            hn::ConcatOdd(d, high[g], low[g]));
-      hn::StoreU(sum, d, scores + g * stride + x * lanes / 2);
+      for (int v = 0; v < kKeyVectors; v += 2) {
+        const V low = sum[g][v], high = sum[g][v + 1];
+        const V dots =
+            hn::Add(hn::ConcatEven(d, high, low), hn::ConcatOdd(d, high, low));
+        hn::StoreU(dots, d, scores + g * stride + (x + v) * lanes / 2);
+      }
     }
   }
 }
@@ -92,7 +109,8 @@ HWY_INLINE void ScoreBlock(const typename L::T* k, const float* q, int head_dim,
 // the kVectors vectors from `column` on. p: kHeads rows, stride apart.
 template <class L, int kHeads, int kVectors>
 HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
-                          int pairs, int head_dim, int column, float* acc) {
+                          int pairs, int head_dim, int column, ptrdiff_t ahead,
+                          float* acc) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V sum[kHeads][kVectors];
@@ -104,6 +122,7 @@ HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
   }
   const typename L::T* row = v + column;
   for (int j = 0; j < pairs; ++j, row += 2 * head_dim) {
+    PrefetchAhead(row, ahead, kVectors * lanes * sizeof(*row));
     V weight[kHeads];
     for (int g = 0; g < kHeads; ++g) {
       weight[g] = BroadcastPair(p + g * stride + 2 * j);
@@ -125,16 +144,17 @@ HWY_INLINE void ValueTile(const typename L::T* v, const float* p, size_t stride,
 
 template <class L, int kHeads>
 HWY_INLINE void ValuePage(const typename L::T* v, const float* p, size_t stride,
-                          int pairs, int head_dim, float* acc) {
+                          int pairs, int head_dim, ptrdiff_t ahead,
+                          float* acc) {
   const int lanes = static_cast<int>(hn::Lanes(D()));
   int column = 0;
   for (; column + kValueVectors * lanes <= 2 * head_dim;
        column += kValueVectors * lanes) {
     ValueTile<L, kHeads, kValueVectors>(v, p, stride, pairs, head_dim, column,
-                                        acc);
+                                        ahead, acc);
   }
   for (; column < 2 * head_dim; column += lanes) {
-    ValueTile<L, kHeads, 1>(v, p, stride, pairs, head_dim, column, acc);
+    ValueTile<L, kHeads, 1>(v, p, stride, pairs, head_dim, column, ahead, acc);
   }
 }
 
@@ -272,7 +292,9 @@ struct Part {
   float* acc;      // [group, 2 * head_dim]
   float* weights;  // [group, kPartSlots] or null
   float* scaled;   // [kGroup, kPageEntries]
-  // [group, QuantGroups(head_dim)], null if quantised entries become floats.
+  // How quantised entries are multiplied as integers, null if they become
+  // floats, and the queries of that, [group, QuantGroups(head_dim)].
+  const IntegerForm* form;
   IntegerQuery* integers;
 };
 
@@ -303,28 +325,45 @@ void Scale(float factor, int n, float* x) {
   }
 }
 
-// exp((score - max) * scale), not more than 1.
+// 2^f for f in [-1/2, 1/2], relative error below 3e-7.
+HWY_INLINE V SmallPower(V f) {
+  const D d;
+  V p = hn::Set(d, 1.5403530e-4f);
+  p = hn::MulAdd(p, f, hn::Set(d, 1.3333558e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
+  return hn::MulAdd(p, f, hn::Set(d, 1.0f));
+}
+
+// exp((score - max) * scale), not more than 1. FastExp in fewer instructions
+// where there are better ones: the range is reduced by one, and what is below
+// it becomes 0 as the power of two is applied.
 HWY_INLINE V Exponential(V score, V max, V scale) {
-  // lowest * scale would leave the range; scale only what is real.
-  const V diff = hn::Max(hn::Sub(score, max), hn::Set(D(), -1e30f));
+  const D d;
 #if HWY_TARGET <= HWY_AVX3
-  // FastExp in fewer instructions: the range is reduced by one and the power
-  // of two applied by another, which makes 0 of what is below the range.
-  const V limit = hn::Set(D(), -200.0f);
+  // lowest * scale would leave the range; scale only what is real.
+  const V diff = hn::Max(hn::Sub(score, max), hn::Set(d, -1e30f));
+  const V limit = hn::Set(d, -200.0f);
   const V x =
-      hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(D(), 1.44269504f))), limit);
+      hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(d, 1.44269504f))), limit);
   const V n = hn::Round(x);
-  const V f = hn::Sub(x, n);
-  V p = hn::Set(D(), 1.5403530e-4f);
-  p = hn::MulAdd(p, f, hn::Set(D(), 1.3333558e-3f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 9.6181291e-3f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 5.5504109e-2f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 2.4022651e-1f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 6.9314718e-1f));
-  p = hn::MulAdd(p, f, hn::Set(D(), 1.0f));
-  return V{_mm512_scalef_ps(p.raw, n.raw)};
+  return V{_mm512_scalef_ps(SmallPower(hn::Sub(x, n)).raw, n.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  const V limit = hn::Set(d, -127.0f);
+  const V log2_scale = hn::Mul(scale, hn::Set(d, 1.44269504f));
+  const V x = hn::Max(hn::Mul(hn::Sub(score, max), log2_scale), limit);
+  // Adding this rounds, and leaves n + 127 in the lowest bits: the exponent.
+  const V shift = hn::Set(d, 12582912.0f + 127.0f);
+  const V shifted = hn::Add(x, shift);
+  const V p = SmallPower(hn::Sub(x, hn::Sub(shifted, shift)));
+  const hn::RebindToUnsigned<D> du;
+  const auto power = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
+  return hn::Mul(p, hn::BitCast(d, power));
 #else
-  return FastExp(D(), hn::Mul(diff, scale));
+  const V diff = hn::Max(hn::Sub(score, max), hn::Set(d, -1e30f));
+  return FastExp(d, hn::Mul(diff, scale));
 #endif
 }
 
@@ -387,17 +426,22 @@ struct Page {
   const std::byte* k;
   const std::byte* v;
   int from, to;
+  const std::byte* next;  // the page read after it, or itself
 };
 
+// Logits of query heads [g, g + kHeads) over a page.
 template <class L, int kHeads>
-HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
+void ScorePage(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   float* scores = part.scores + g * kPageEntries;
   if constexpr (kQuantized<L>) {
-    if (part.integers != nullptr) {
-      return ScoreIntegers(
-          {L::kCodec, f.head_dim, f.entries, page.k, page.from, page.to},
-          part.integers + g * QuantGroups(f.head_dim), kHeads, scores);
+    if (part.form != nullptr) {
+      IntegerHalf k(L::kCodec, f.head_dim, f.entries, page.k, page.from,
+                    page.to);
+      k.next = page.next;
+      k.next_bytes = f.k_bytes() + f.v_bytes();
+      return part.form->score(k, part.integers + g * QuantGroups(f.head_dim),
+                              kHeads, scores);
     }
   }
   const float* q = part.q + size_t(g) * f.head_dim;
@@ -408,20 +452,21 @@ HWY_INLINE void ScorePage(const Part& part, const Page& page, int g) {
     } else {
       const auto* keys = reinterpret_cast<const typename L::T*>(page.k);
       ScoreBlock<L, kHeads>(keys + size_t(slot) * f.head_dim, q, f.head_dim,
-                            kPageEntries, scores + slot);
+                            kPageEntries, page.v - page.k, scores + slot);
     }
   }
 }
 
+// Adds a page's values by the weights of query heads [g, g + kHeads).
 template <class L, int kHeads>
-HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
+void AddValues(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   const float* p = part.scores + g * kPageEntries;
   const size_t acc_stride = size_t(2) * f.head_dim;
   float* acc = part.acc + g * acc_stride;
   if constexpr (kQuantized<L>) {
-    if (part.integers != nullptr) {
-      return AddIntegerValues(
+    if (part.form != nullptr) {
+      return part.form->add_values(
           {L::kCodec, f.head_dim, f.entries, page.v, page.from, page.to}, p,
           kHeads, acc_stride, acc);
     }
@@ -429,14 +474,74 @@ HWY_INLINE void AddValues(const Part& part, const Page& page, int g) {
                               part.scaled, acc_stride, acc);
   } else {
     ValuePage<L, kHeads>(reinterpret_cast<const typename L::T*>(page.v), p,
-                         kPageEntries, (page.to + 1) / 2, f.head_dim, acc);
+                         kPageEntries, (page.to + 1) / 2, f.head_dim,
+                         page.next - page.v, acc);
   }
 }
 
-// A page's K and V lie side by side, so one page after the other is one
-// stream of memory, which the processor fetches ahead by itself.
-template <class KL, class VL>
-void RunPage(const Part& part, int page, float* result) {
+// What is done with the K or the V of a page, for kGroup query heads and for
+// one. Called by pointer: compiled into one function for each pair of types of
+// K and V, they would take compilers minutes.
+struct PageStep {
+  using Function = void (*)(const Part&, const Page&, int g);
+  Function group, one;
+
+  void Run(const Part& part, const Page& page) const {
+    int g = 0;
+    for (; g + kGroup <= part.head->group; g += kGroup) group(part, page, g);
+    for (; g < part.head->group; ++g) one(part, page, g);
+  }
+};
+
+template <class L>
+PageStep Scoring() {
+  return {ScorePage<L, kGroup>, ScorePage<L, 1>};
+}
+
+template <class L>
+PageStep Adding() {
+  return {AddValues<L, kGroup>, AddValues<L, 1>};
+}
+
+PageStep ScoringOf(Codec k) {
+  switch (k) {
+    case Codec::kF32:
+      return Scoring<LoadF32>();
+    case Codec::kF16:
+      return Scoring<LoadF16>();
+    case Codec::kBf16:
+      return Scoring<LoadBf16>();
+    case Codec::kInt8:
+      return Scoring<LoadQuant<Codec::kInt8>>();
+    case Codec::kInt4:
+    case Codec::kInt2:  // values only
+      break;
+  }
+  return Scoring<LoadQuant<Codec::kInt4>>();
+}
+
+PageStep AddingOf(Codec v) {
+  switch (v) {
+    case Codec::kF32:
+      return Adding<LoadF32>();
+    case Codec::kF16:
+      return Adding<LoadF16>();
+    case Codec::kBf16:
+      return Adding<LoadBf16>();
+    case Codec::kInt8:
+      return Adding<LoadQuant<Codec::kInt8>>();
+    case Codec::kInt4:
+      return Adding<LoadQuant<Codec::kInt4>>();
+    case Codec::kInt2:
+      break;
+  }
+  return Adding<LoadQuant<Codec::kInt2>>();
+}
+
+// A page's K and V lie side by side. While one half is read, the other or the
+// next page is asked for: some processors' own guesses come too late.
+void RunPage(const Part& part, PageStep score, PageStep add, int page,
+             float* result) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
   const DecodeHead& h = *part.head;
   const int entries = h.format.entries;
@@ -445,13 +550,11 @@ void RunPage(const Part& part, int page, float* result) {
   const int to = std::min(part.to - first, entries);
   const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
   const std::byte* const k = h.pages[page];
-  const Page at = {k, k + h.format.k_bytes(), from, to};
-  int g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) {
-    ScorePage<KL, kGroup>(part, at, g);
-  }
-  for (; g < h.group; ++g) ScorePage<KL, 1>(part, at, g);
-  for (g = 0; g < h.group; ++g) {
+  const bool last = (page + 1) * entries >= part.to;
+  const Page at = {k, k + h.format.k_bytes(), from, to,
+                   last ? k : h.pages[page + 1]};
+  score.Run(part, at);
+  for (int g = 0; g < h.group; ++g) {
     float* scores = part.scores + g * kPageEntries;
     if (h.bias != nullptr) {
       AddBias(h.bias + first + from, h.scale, to - from, scores + from);
@@ -466,19 +569,16 @@ void RunPage(const Part& part, int page, float* result) {
   }
   const float scale = h.bias != nullptr ? 1.0f : h.scale;
   float* const sums = result + h.group;
-  for (g = 0; g + kGroup <= h.group; g += kGroup) {
+  int g = 0;
+  for (; g + kGroup <= h.group; g += kGroup) {
     SoftmaxPage<kGroup>(part, g, padded, scale, result, sums);
   }
   for (; g < h.group; ++g) {
     SoftmaxPage<1>(part, g, padded, scale, result, sums);
   }
-  for (g = 0; g + kGroup <= h.group; g += kGroup) {
-    AddValues<VL, kGroup>(part, at, g);
-  }
-  for (; g < h.group; ++g) AddValues<VL, 1>(part, at, g);
+  add.Run(part, at);
 }
 
-template <class KL, class VL>
 void RunPart(const Part& part, float* result) {
   const DecodeHead& h = *part.head;
   const int head_dim = h.format.head_dim;
@@ -487,13 +587,14 @@ void RunPart(const Part& part, float* result) {
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
   const int entries = h.format.entries;
   const int first = part.from / entries;
+  const PageStep score = ScoringOf(h.format.k), add = AddingOf(h.format.v);
   for (int page = first; page * entries < part.to; ++page) {
-    RunPage<KL, VL>(part, page, result);
+    RunPage(part, score, add, page, result);
   }
   float* out = result + 2 * h.group;
   for (int g = 0; g < h.group; ++g, out += head_dim) {
     const float* acc = part.acc + size_t(g) * 2 * head_dim;
-    if constexpr (kQuantized<VL>) {
+    if (IsQuantized(h.format.v)) {
       std::copy(acc, acc + head_dim, out);
       RotateChannels(head_dim, out);
     } else {
@@ -512,24 +613,6 @@ void RunPart(const Part& part, float* result) {
   }
 }
 
-template <class KL>
-void RunPartV(const Part& part, float* result) {
-  switch (part.head->format.v) {
-    case Codec::kF32:
-      return RunPart<KL, LoadF32>(part, result);
-    case Codec::kF16:
-      return RunPart<KL, LoadF16>(part, result);
-    case Codec::kBf16:
-      return RunPart<KL, LoadBf16>(part, result);
-    case Codec::kInt8:
-      return RunPart<KL, LoadQuant<Codec::kInt8>>(part, result);
-    case Codec::kInt4:
-      return RunPart<KL, LoadQuant<Codec::kInt4>>(part, result);
-    case Codec::kInt2:
-      return RunPart<KL, LoadQuant<Codec::kInt2>>(part, result);
-  }
-}
-
 void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
                        float* weights, float* result) {
   Part part;
@@ -543,34 +626,25 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.q = head.q;
   float* const q = part.scaled + kGroup * kPageEntries;
   const size_t head_dim = head.format.head_dim;
-  part.integers = nullptr;
-  if (HWY_TARGET <= HWY_AVX3 && head.integers && HasInt8Products()) {
-    part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
-  }
+  part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
+  part.form = head.integers ? BestIntegerForm() : nullptr;
   if (IsQuantized(head.format.k)) {
     std::copy(head.q, head.q + head.group * head_dim, q);
     for (int g = 0; g < head.group; ++g) {
       RotateChannels(head.format.head_dim, q + g * head_dim);
     }
     part.q = q;
-    if (part.integers != nullptr) {
-      RoundQueries(head.format.k, q, head.group, head.format.head_dim,
-                   part.integers);
+    if (part.form != nullptr) {
+      part.form->round_queries(head.format.k, q, head.group,
+                               head.format.head_dim, part.integers);
     }
   }
-  switch (head.format.k) {
-    case Codec::kF32:
-      return RunPartV<LoadF32>(part, result);
-    case Codec::kF16:
-      return RunPartV<LoadF16>(part, result);
-    case Codec::kBf16:
-      return RunPartV<LoadBf16>(part, result);
-    case Codec::kInt8:
-      return RunPartV<LoadQuant<Codec::kInt8>>(part, result);
-    case Codec::kInt4:
-      return RunPartV<LoadQuant<Codec::kInt4>>(part, result);
-    case Codec::kInt2:
-      return;  // values only
+  RunPart(part, result);
+  if (head.key_rounding == nullptr) return;
+  for (int g = 0; g < head.group; ++g) {
+    result[g] +=
+        head.scale * QueryShift(head.key_rounding, head.format.head_dim,
+                                head.q + g * head_dim);
   }
 }
 

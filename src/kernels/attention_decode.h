@@ -37,6 +37,8 @@ struct DecodeHead {
   // By slot, finite, added to the logits scale * q.k (the logarithm of the
   // count that a merged entry stands for). Null: none.
   const float* bias = nullptr;
+  // What quantised keys were rounded by (kernels/key_rounding.h), or null.
+  const float* key_rounding = nullptr;
   // Whether quantised entries are multiplied as integers where the CPU can.
   bool integers = true;
 

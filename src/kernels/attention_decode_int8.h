@@ -6,7 +6,7 @@
 // group of 32 channels; weights times the scales of V to 16 bits for each
 // group and page. Both are an order of magnitude finer than the entries.
 //
-// REQUIRES: HasInt8Products(). Callable from any thread.
+// Callable from any thread.
 
 #ifndef PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_
 #define PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_
@@ -18,37 +18,54 @@
 
 namespace pyramidkv {
 
-// One group of channels of a query: 256 * codes[0] + codes[1], or codes[1]
-// alone, times the scale.
+// One group of channels of a query, as the form that rounded it reads it.
 struct IntegerQuery {
-  int8_t codes[2][kQuantGroup];
+  int8_t codes[2][kQuantGroup];  // 8 or 16 bits each, times the scale
   float scale;
   int32_t start;  // what sums of products begin with: minus their zero
 };
 
-// q: [heads, head_dim], rotated. to: [heads, QuantGroups(head_dim)].
-void RoundQueries(Codec k, const float* q, int heads, int head_dim,
-                  IntegerQuery* to);
-
-// The K or V half of a page.
+// The K or V half of a page, of which the entries [begin, end) are seen.
 struct IntegerHalf {
+  IntegerHalf(Codec codec, int head_dim, int page_entries,
+              const std::byte* half, int begin, int end);
+
   Codec codec;
   int head_dim;
   int page_entries;
-  const std::byte* half;
-  int begin, end;  // the entries that are seen
+  int begin, end;
+  int groups;              // of channels
+  int blocks;              // of 16 entries, up to `end`
+  const uint8_t* codes;    // as kernels/kv_quant.h has them
+  const uint16_t* scales;  // f16 [groups, page_entries]
+  // What is read after this half and may be asked for on the way.
+  const std::byte* next = nullptr;
+  size_t next_bytes = 0;
 };
 
-// scores[h * kPageEntries + slot] = k . q[h], up to a multiple of 16 slots;
-// before `begin` and from `end` on they may be anything.
-// REQUIRES: heads == 1 or kSharingHeads.
-void ScoreIntegers(const IntegerHalf& k, const IntegerQuery* q, int heads,
-                   float* scores);
+// heads, in all of these: 1 or kSharingHeads.
+struct IntegerForm {
+  // q: [heads, head_dim], rotated. to: [heads, QuantGroups(head_dim)].
+  void (*round_queries)(Codec k, const float* q, int heads, int head_dim,
+                        IntegerQuery* to);
 
-// acc[h * acc_stride + 0 .. head_dim) += v * p. p: [heads, kPageEntries], zero
-// beside the entries. heads as above.
-void AddIntegerValues(const IntegerHalf& v, const float* p, int heads,
-                      size_t acc_stride, float* acc);
+  // scores[h * kPageEntries + slot] = k . q[h], up to a multiple of 16 slots;
+  // before `begin` and from `end` on they may be anything.
+  void (*score)(const IntegerHalf& k, const IntegerQuery* q, int heads,
+                float* scores);
+
+  // acc[h * acc_stride + 0 .. head_dim) += v * p. p: [heads, kPageEntries],
+  // zero beside the entries.
+  void (*add_values)(const IntegerHalf& v, const float* p, int heads,
+                     size_t acc_stride, float* acc);
+};
+
+// The forms that there are; null where the CPU lacks what they need.
+const IntegerForm* VnniForm();  // AVX-512 VNNI
+const IntegerForm* Avx2Form();
+
+// The fastest one; null if there is none.
+const IntegerForm* BestIntegerForm();
 
 }  // namespace pyramidkv
 

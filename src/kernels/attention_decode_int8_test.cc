@@ -6,7 +6,6 @@
 #include "gtest/gtest.h"
 #include "kernels/attention_decode.h"
 #include "kernels/kv_quant.h"
-#include "kernels/matmul_int8.h"
 #include "kernels/scalar_reference.h"
 #include "kernels/testing/all_targets.h"
 
@@ -32,15 +31,25 @@ struct Page {
   std::vector<float> k, v;
 };
 
-void CheckScores(const Page& page, int heads, int end) {
+// Those that this CPU can run.
+std::vector<const IntegerForm*> Forms() {
+  std::vector<const IntegerForm*> forms;
+  for (const IntegerForm* form : {VnniForm(), Avx2Form()}) {
+    if (form != nullptr) forms.push_back(form);
+  }
+  return forms;
+}
+
+void CheckScores(const IntegerForm& form, const Page& page, int heads,
+                 int end) {
   const PageFormat& f = page.format;
   const int d = f.head_dim;
   const auto q = RandomFloats(size_t(heads) * d, 90);
   std::vector<IntegerQuery> integers(size_t(heads) * QuantGroups(d));
-  RoundQueries(f.k, q.data(), heads, d, integers.data());
+  form.round_queries(f.k, q.data(), heads, d, integers.data());
   std::vector<float> got(size_t(heads) * kPageEntries);
-  ScoreIntegers({f.k, d, f.entries, page.bytes.data(), 0, end}, integers.data(),
-                heads, got.data());
+  form.score({f.k, d, f.entries, page.bytes.data(), 0, end}, integers.data(),
+             heads, got.data());
   const auto want = reference::MatMul(q.data(), page.k.data(), heads, end, d);
   for (int h = 0; h < heads; ++h) {
     const float* row = &got[size_t(h) * kPageEntries];
@@ -51,7 +60,8 @@ void CheckScores(const Page& page, int heads, int end) {
   }
 }
 
-void CheckValues(const Page& page, int heads, int begin, int end) {
+void CheckValues(const IntegerForm& form, const Page& page, int heads,
+                 int begin, int end) {
   const PageFormat& f = page.format;
   const int d = f.head_dim;
   std::vector<float> p(size_t(heads) * kPageEntries, 0.0f);
@@ -64,14 +74,13 @@ void CheckValues(const Page& page, int heads, int begin, int end) {
       }
     }
   }
-  AddIntegerValues(
+  form.add_values(
       {f.v, d, f.entries, page.bytes.data() + f.k_bytes(), begin, end},
       p.data(), heads, d, got.data());
   ExpectNear(got, want, 1e-3f);
 }
 
 TEST(AttentionDecodeInt8, MatchesFloats) {
-  if (!HasInt8Products()) GTEST_SKIP();
   for (int d : {8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 256}) {
     for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2}) {
       for (int entries : {kPageEntries, 16}) {
@@ -80,8 +89,10 @@ TEST(AttentionDecodeInt8, MatchesFloats) {
         for (int heads : {1, kSharingHeads}) {
           for (int end : {1, 7, 16, 17, 33, 63, 64}) {
             if (end > entries) continue;
-            CheckScores(page, heads, end);
-            CheckValues(page, heads, end / 3, end);
+            for (const IntegerForm* form : Forms()) {
+              CheckScores(*form, page, heads, end);
+              CheckValues(*form, page, heads, end / 3, end);
+            }
           }
         }
       }
@@ -91,13 +102,12 @@ TEST(AttentionDecodeInt8, MatchesFloats) {
 
 // Slots beside the entries may hold anything at all.
 TEST(AttentionDecodeInt8, SlotsThatAreNotSeenDoNotCount) {
-  if (!HasInt8Products()) GTEST_SKIP();
   Page page({64, Codec::kInt8, Codec::kInt8});
   const std::vector<float> bad(64, std::nanf(""));
   for (int slot : {0, 1, 40, 63}) {
     StoreEntry(page.format, page.bytes.data(), slot, bad.data(), bad.data());
   }
-  CheckValues(page, 3, 2, 40);
+  for (const IntegerForm* form : Forms()) CheckValues(*form, page, 3, 2, 40);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/key_rounding.h"
 #include "kernels/scalar_reference.h"
 #include "kernels/testing/all_targets.h"
 
@@ -210,6 +211,34 @@ TEST(AttentionDecode, IntegersAddLittleToTheErrorOfTheEntries) {
     RecordProperty("added_to_own_" + std::to_string(CodecBits(codec)),
                    std::to_string(added / own));
   }
+}
+
+// Attention over keys without their mean is attention over them with it.
+TEST(AttentionDecode, KeysWithoutMeanStandForTheKeys) {
+  constexpr int kDim = 64, kGroup = 5, kEntries = 1500;
+  const auto q = RandomFloats(size_t(kGroup) * kDim, 6);
+  const std::vector<float> mean = RandomFloats(2 * kDim, 9);
+  ForAllTargets([&] {
+    for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
+      Stored s({kDim, codec, codec}, kEntries, 3);
+      DecodeHead head = MakeHead(s, 0, kEntries, kGroup, q.data());
+      head.key_rounding = mean.data();
+      AddKeyMean(mean.data(), kDim, kEntries, s.k.data());
+      std::vector<float> want(q.size());
+      for (int g = 0; g < kGroup; ++g) {
+        reference::Attend(&q[size_t(g) * kDim], s.k.data(), s.v.data(), 0,
+                          kEntries, kDim, head.scale, nullptr,
+                          &want[size_t(g) * kDim]);
+      }
+      head.integers = false;
+      ExpectNear(Attend(head), want, 1e-4f);
+      std::vector<float> received(3 + kEntries, 0.0f);
+      auto want_received = received;
+      ReceivedOracle(s, head, &want_received);
+      Attend(head, received.data());
+      ExpectNear(received, want_received, 1e-5f);
+    }
+  });
 }
 
 // A page's other entries do not vanish beside one that has nearly all weight.

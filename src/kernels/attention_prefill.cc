@@ -13,7 +13,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace pyramidkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
+using D = hn::CappedTag<float, kQueryTile>;
 using V = hn::Vec<D>;
 
 // Accumulators that fit the registers: kKeys * kVectors (+ operands).
@@ -22,231 +22,263 @@ constexpr int kKeys = 8;
 #else
 constexpr int kKeys = 4;
 #endif
+constexpr int kVectors = 3;  // of lanes, which share each load of an entry
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+constexpr int kWidth = kVectors * kLanes;
+static_assert(kKeyBlock % kKeys == 0);
+// So the last kVectors of a call lie in its scratch, too.
+static_assert(kMaxQueryRows % kWidth == 0);
 
-// State of one tile. Columns are lanes: column g * kQueryTile + i is row i of
-// query head g.
+// State of kVectors vectors of lanes.
 struct Columns {
-  int count;       // group * kQueryTile
-  const float* q;  // [head_dim, count], scaled
-  float* scores;   // [kKeyBlock, count]
-  float* max;      // [count]
-  float* sum;      // [count]
-  float* out;      // [head_dim, count]
+  const float* q;  // [head_dim, kWidth], scaled
+  float* scores;   // [kKeyBlock, kWidth]
+  float* max;      // [kWidth]
+  float* sum;      // [kWidth]
+  float* out;      // [head_dim, kWidth]
+  int head_dim;
+  bool fetches;  // the next block, for all columns
+  // What the rows of each vector see, [kLanes]; both never fall from lane to
+  // lane and from vector to vector.
+  const int* begin[kVectors];
+  const int* end[kVectors];
+
+  // What some row sees, and what all rows see.
+  int first() const { return begin[0][0]; }
+  int last() const { return end[kVectors - 1][kLanes - 1]; }
+  bool all_see(int from, int to) const {
+    return begin[kVectors - 1][kLanes - 1] <= from && to <= end[0][0];
+  }
 };
 
-// scores[j, c..] = bias[j] + k[j] . q[c..] for kNumKeys keys and kVectors
-// vectors. bias: null for none.
-template <int kNumKeys, int kVectors>
-HWY_INLINE void ScoreTile(const Columns& c, int column, const float* k,
-                          const float* bias, int head_dim, float* scores) {
+// Entries of a block, from `first` on.
+struct Block {
+  int first;
+  const float* k;     // [.., head_dim]
+  const float* v;     // [.., head_dim]
+  const float* bias;  // [..], or null
+};
+
+// scores[j..] = bias[j..] + k[j..] . q for kNumKeys entries of a block.
+template <int kNumKeys>
+HWY_INLINE void ScoreTile(const Columns& c, const Block& b, int j) {
   const D d;
-  const size_t lanes = hn::Lanes(d);
   V acc[kNumKeys][kVectors];
-  for (int j = 0; j < kNumKeys; ++j) {
-    const V start = hn::Set(d, bias != nullptr ? bias[j] : 0.0f);
-    for (int x = 0; x < kVectors; ++x) acc[j][x] = start;
+  for (int r = 0; r < kNumKeys; ++r) {
+    const V start = hn::Set(d, b.bias != nullptr ? b.bias[j + r] : 0.0f);
+    for (int x = 0; x < kVectors; ++x) acc[r][x] = start;
   }
-  for (int i = 0; i < head_dim; ++i) {
-    V q[kVectors];
+  const float* k = b.k + size_t(j) * c.head_dim;
+  const float* q = c.q;
+  for (int i = 0; i < c.head_dim; ++i, q += kWidth) {
+    V query[kVectors];
+    for (int x = 0; x < kVectors; ++x) query[x] = hn::Load(d, q + x * kLanes);
+    for (int r = 0; r < kNumKeys; ++r) {
+      const V key = hn::Set(d, k[size_t(r) * c.head_dim + i]);
+      for (int x = 0; x < kVectors; ++x) {
+        acc[r][x] = hn::MulAdd(key, query[x], acc[r][x]);
+      }
+    }
+  }
+  float* scores = c.scores + size_t(j) * kWidth;
+  for (int r = 0; r < kNumKeys; ++r) {
     for (int x = 0; x < kVectors; ++x) {
-      q[x] = hn::Load(d, c.q + size_t(i) * c.count + column + x * lanes);
-    }
-    for (int j = 0; j < kNumKeys; ++j) {
-      const V key = hn::Set(d, k[size_t(j) * head_dim + i]);
-      for (int x = 0; x < kVectors; ++x) {
-        acc[j][x] = hn::MulAdd(key, q[x], acc[j][x]);
-      }
-    }
-  }
-  for (int j = 0; j < kNumKeys; ++j) {
-    for (int x = 0; x < kVectors; ++x) {
-      hn::Store(acc[j][x], d, scores + size_t(j) * c.count + x * lanes);
-    }
-  }
-}
-
-template <int kVectors>
-HWY_INLINE void ScoreColumns(const Columns& c, int column, const float* k,
-                             const float* bias, int keys, int head_dim) {
-  const auto from = [bias](int j) { return bias ? bias + j : nullptr; };
-  int j = 0;
-  for (; j + kKeys <= keys; j += kKeys) {
-    ScoreTile<kKeys, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
-                               head_dim,
-                               c.scores + size_t(j) * c.count + column);
-  }
-  for (; j < keys; ++j) {
-    ScoreTile<1, kVectors>(c, column, k + size_t(j) * head_dim, from(j),
-                           head_dim, c.scores + size_t(j) * c.count + column);
-  }
-}
-
-// Turns scores into probabilities relative to the new maximum and rescales
-// what was summed before.
-HWY_INLINE void SoftmaxColumns(const Columns& c, int column, int keys,
-                               int head_dim) {
-  const D d;
-  float* scores = c.scores + column;
-  V max = hn::Load(d, c.max + column);
-  const V old_max = max;
-  for (int j = 0; j < keys; ++j) {
-    max = hn::Max(max, hn::Load(d, scores + size_t(j) * c.count));
-  }
-  hn::Store(max, d, c.max + column);
-  // Nothing seen yet: the maximum is still the lowest float, and every
-  // difference from it is exp'd to 0 below.
-  const V rescale = FastExp(d, hn::Sub(old_max, max));
-  V sum = hn::Mul(hn::Load(d, c.sum + column), rescale);
-  for (int j = 0; j < keys; ++j) {
-    float* s = scores + size_t(j) * c.count;
-    const V p = FastExp(d, hn::Sub(hn::Load(d, s), max));
-    hn::Store(p, d, s);
-    sum = hn::Add(sum, p);
-  }
-  hn::Store(sum, d, c.sum + column);
-  for (int i = 0; i < head_dim; ++i) {
-    float* o = c.out + size_t(i) * c.count + column;
-    hn::Store(hn::Mul(hn::Load(d, o), rescale), d, o);
-  }
-}
-
-// out[i.., column..] += v[j, i..] * p[j, column..] over the block's keys.
-template <int kVectors>
-HWY_INLINE void AddValues(const Columns& c, int column, const float* v,
-                          int keys, int head_dim) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  for (int i = 0; i < head_dim; i += kKeys) {
-    V acc[kKeys][kVectors];
-    for (int r = 0; r < kKeys; ++r) {
-      for (int x = 0; x < kVectors; ++x) {
-        acc[r][x] =
-            hn::Load(d, c.out + size_t(i + r) * c.count + column + x * lanes);
-      }
-    }
-    for (int j = 0; j < keys; ++j) {
-      V p[kVectors];
-      for (int x = 0; x < kVectors; ++x) {
-        p[x] = hn::Load(d, c.scores + size_t(j) * c.count + column + x * lanes);
-      }
-      for (int r = 0; r < kKeys; ++r) {
-        const V value = hn::Set(d, v[size_t(j) * head_dim + i + r]);
-        for (int x = 0; x < kVectors; ++x) {
-          acc[r][x] = hn::MulAdd(value, p[x], acc[r][x]);
-        }
-      }
-    }
-    for (int r = 0; r < kKeys; ++r) {
-      for (int x = 0; x < kVectors; ++x) {
-        hn::Store(acc[r][x], d,
-                  c.out + size_t(i + r) * c.count + column + x * lanes);
-      }
+      hn::Store(acc[r][x], d, scores + r * kWidth + x * kLanes);
     }
   }
 }
 
 // Scores outside a row's range become the lowest float, which exp turns to 0.
-void MaskBlock(const PrefillTile& t, const Columns& c, int first, int keys) {
+void Mask(const Columns& c, const Block& b, int from, int to) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
-  for (int i = 0; i < t.rows; ++i) {
-    const int low = std::clamp(t.begin[i] - first, 0, keys);
-    const int high = std::clamp(t.end[i] - first, 0, keys);
-    if (low == 0 && high == keys) continue;
-    for (int g = 0; g < t.group; ++g) {
-      float* s = c.scores + g * kQueryTile + i;
-      for (int j = 0; j < low; ++j) s[size_t(j) * c.count] = kLowest;
-      for (int j = high; j < keys; ++j) s[size_t(j) * c.count] = kLowest;
-    }
-  }
-}
-
-template <int kVectors>
-HWY_INLINE void RunBlock(const PrefillTile& t, const Columns& c, int column,
-                         const float* v, int first, int keys) {
-  const size_t lanes = hn::Lanes(D());
   for (int x = 0; x < kVectors; ++x) {
-    SoftmaxColumns(c, column + static_cast<int>(x * lanes), keys, t.head_dim);
-  }
-  AddValues<kVectors>(c, column, v + size_t(first) * t.head_dim, keys,
-                      t.head_dim);
-}
-
-void PackQueries(const PrefillTile& t, float* q) {
-  const int count = t.group * kQueryTile;
-  for (int g = 0; g < t.group; ++g) {
-    for (int i = 0; i < kQueryTile; ++i) {
-      // Lanes without a row repeat the last one; nobody reads their result.
-      const float* from =
-          t.q + std::min(i, t.rows - 1) * t.q_stride + g * t.head_dim;
-      float* to = q + g * kQueryTile + i;
-      for (int x = 0; x < t.head_dim; ++x)
-        to[size_t(x) * count] = from[x] * t.scale;
+    for (int i = 0; i < kLanes; ++i) {
+      float* s = c.scores + x * kLanes + i;
+      const int low = std::min(c.begin[x][i] - b.first, to);
+      for (int j = from; j < low; ++j) s[j * kWidth] = kLowest;
+      const int high = std::max(c.end[x][i] - b.first, from);
+      for (int j = high; j < to; ++j) s[j * kWidth] = kLowest;
     }
   }
 }
 
-void UnpackOutput(const PrefillTile& t, const Columns& c) {
-  for (int g = 0; g < t.group; ++g) {
-    for (int i = 0; i < t.rows; ++i) {
-      const int column = g * kQueryTile + i;
-      const float inverse = 1.0f / c.sum[column];
-      float* to = t.out + i * t.out_stride + g * t.head_dim;
-      for (int x = 0; x < t.head_dim; ++x) {
-        to[x] = c.out[size_t(x) * c.count + column] * inverse;
+// Turns the scores [from, to) of vector x into probabilities relative to the
+// new maximum and rescales what was summed before.
+HWY_INLINE void Softmax(const Columns& c, int x, int from, int to) {
+  const D d;
+  float* const scores = c.scores + x * kLanes;
+  const V old_max = hn::Load(d, c.max + x * kLanes);
+  V max = old_max;
+  for (int j = from; j < to; ++j) {
+    max = hn::Max(max, hn::Load(d, scores + j * kWidth));
+  }
+  hn::Store(max, d, c.max + x * kLanes);
+  // Nothing seen yet: the maximum is still the lowest float, and every
+  // difference from it is exp'd to 0 below.
+  const V rescale = FastExp(d, hn::Sub(old_max, max));
+  V sum = hn::Mul(hn::Load(d, c.sum + x * kLanes), rescale);
+  for (int j = from; j < to; ++j) {
+    float* const s = scores + j * kWidth;
+    const V p = FastExp(d, hn::Sub(hn::Load(d, s), max));
+    hn::Store(p, d, s);
+    sum = hn::Add(sum, p);
+  }
+  hn::Store(sum, d, c.sum + x * kLanes);
+  // Exactly 1 where no maximum has changed.
+  if (hn::AllTrue(d, hn::Eq(old_max, max))) return;
+  for (int i = 0; i < c.head_dim; ++i) {
+    float* const o = c.out + i * kWidth + x * kLanes;
+    hn::Store(hn::Mul(hn::Load(d, o), rescale), d, o);
+  }
+}
+
+// Fetches the part of the next block that belongs to the value tile at channel
+// i, as if there were a next block, to the second-level cache.
+HWY_INLINE void FetchAhead(const Block& b, int head_dim, int i) {
+  constexpr int kLine = kAlignment / sizeof(float);
+  const size_t part = size_t{kKeyBlock} * (head_dim + i);
+  for (int x = 0; x < kKeyBlock * kKeys; x += kLine) {
+    __builtin_prefetch(b.k + part + x, 0, 2);
+    __builtin_prefetch(b.v + part + x, 0, 2);
+  }
+}
+
+// Adds the values of the entries [from, to) times their probabilities.
+HWY_INLINE void AddValues(const Columns& c, const Block& b, int from, int to) {
+  const D d;
+  for (int i = 0; i < c.head_dim; i += kKeys) {
+    if (c.fetches) FetchAhead(b, c.head_dim, i);
+    float* const out = c.out + size_t(i) * kWidth;
+    V acc[kKeys][kVectors];
+    for (int r = 0; r < kKeys; ++r) {
+      for (int x = 0; x < kVectors; ++x) {
+        acc[r][x] = hn::Load(d, out + r * kWidth + x * kLanes);
       }
-      if (t.lse == nullptr) continue;
-      t.lse[i * t.lse_stride + g] = c.max[column] + std::log(c.sum[column]);
+    }
+    const float* value = b.v + size_t(from) * c.head_dim + i;
+    const float* probs = c.scores + size_t(from) * kWidth;
+    for (int j = from; j < to; ++j, probs += kWidth, value += c.head_dim) {
+      V p[kVectors];
+      for (int x = 0; x < kVectors; ++x) p[x] = hn::Load(d, probs + x * kLanes);
+      for (int r = 0; r < kKeys; ++r) {
+        const V v = hn::Set(d, value[r]);
+        for (int x = 0; x < kVectors; ++x) {
+          acc[r][x] = hn::MulAdd(v, p[x], acc[r][x]);
+        }
+      }
+    }
+    for (int r = 0; r < kKeys; ++r) {
+      for (int x = 0; x < kVectors; ++x) {
+        hn::Store(acc[r][x], d, out + r * kWidth + x * kLanes);
+      }
     }
   }
 }
 
-// Calls f.template operator()<kVectors>(column) over all columns, three
-// vectors at a time.
+void AddBlock(const Columns& c, const Block& b, int count) {
+  const int from = std::max(c.first() - b.first, 0);
+  const int to = std::min(c.last() - b.first, count);
+  if (from >= to) return;
+  int j = from;
+  for (; j + kKeys <= to; j += kKeys) ScoreTile<kKeys>(c, b, j);
+  for (; j < to; ++j) ScoreTile<1>(c, b, j);
+  if (!c.all_see(b.first + from, b.first + to)) Mask(c, b, from, to);
+  for (int x = 0; x < kVectors; ++x) Softmax(c, x, from, to);
+  AddValues(c, b, from, to);
+}
+
+int VectorsOf(const PrefillTile& t) {
+  return (t.rows + kLanes - 1) / kLanes * t.group;
+}
+
+// Vectors of lanes hold rows of one head after the other; behind the last one
+// it is repeated, and behind the last row that. Nobody reads their results.
+int RowOf(const PrefillTile& t, int vector) {
+  return std::min(vector, VectorsOf(t) - 1) / t.group * kLanes;
+}
+
+Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
+  const int column = vector * kLanes;
+  Columns c;
+  c.q = s->q.data() + size_t(column) * t.head_dim;
+  c.scores = s->scores.data();
+  c.max = s->sums.data() + column;
+  c.sum = c.max + t.group * kMaxQueryRows;
+  c.out = s->out.data() + size_t(column) * t.head_dim;
+  c.head_dim = t.head_dim;
+  c.fetches = vector == 0;
+  for (int x = 0; x < kVectors; ++x) {
+    c.begin[x] = s->limits.data() + RowOf(t, vector + x);
+    c.end[x] = c.begin[x] + kMaxQueryRows;
+  }
+  return c;
+}
+
+void Begin(const PrefillTile& t, int vector, const Columns& c, float* q) {
+  for (int column = 0; column < kWidth; ++column) {
+    const int head = (vector + column / kLanes) % t.group;
+    const int row = RowOf(t, vector + column / kLanes) + column % kLanes;
+    const float* from =
+        t.q + std::min(row, t.rows - 1) * t.q_stride + head * t.head_dim;
+    for (int i = 0; i < t.head_dim; ++i) {
+      q[i * kWidth + column] = from[i] * t.scale;
+    }
+  }
+  // Half the lowest float, so that a fully masked block (all scores at the
+  // lowest) leaves the maximum alone and its differences far below zero.
+  std::fill_n(c.max, kWidth, std::numeric_limits<float>::lowest() / 2);
+  std::fill_n(c.sum, kWidth, 0.0f);
+  std::fill_n(c.out, t.head_dim * kWidth, 0.0f);
+}
+
+void End(const PrefillTile& t, int vector, const Columns& c) {
+  for (int column = 0; column < kWidth; ++column) {
+    const int x = vector + column / kLanes;
+    const int head = x % t.group, row = RowOf(t, x) + column % kLanes;
+    if (x >= VectorsOf(t) || row >= t.rows) continue;
+    const float inverse = 1.0f / c.sum[column];
+    float* const to = t.out + row * t.out_stride + head * t.head_dim;
+    for (int i = 0; i < t.head_dim; ++i) {
+      to[i] = c.out[i * kWidth + column] * inverse;
+    }
+    if (t.lse == nullptr) continue;
+    t.lse[row * t.lse_stride + head] = c.max[column] + std::log(c.sum[column]);
+  }
+}
+
+// Calls f(columns, vector) for all vectors of lanes, kVectors at a time.
 template <class F>
-HWY_INLINE void ForColumns(int count, const F& f) {
-  const int lanes = static_cast<int>(hn::Lanes(D()));
-  int column = 0;
-  for (; column + 3 * lanes <= count; column += 3 * lanes) {
-    f.template operator()<3>(column);
+HWY_INLINE void ForColumns(const PrefillTile& t, PrefillScratch* scratch,
+                           const F& f) {
+  const int count = VectorsOf(t);
+  for (int vector = 0; vector < count; vector += kVectors) {
+    f(ColumnsAt(t, vector, scratch), vector);
   }
-  for (; column + 2 * lanes <= count; column += 2 * lanes) {
-    f.template operator()<2>(column);
-  }
-  for (; column < count; column += lanes) f.template operator()<1>(column);
 }
 
 void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
                     PrefillScratch* scratch) {
-  const int count = t.group * kQueryTile;
-  PackQueries(t, scratch->q.data());
-  const Columns c{count,
-                  scratch->q.data(),
-                  scratch->scores.data(),
-                  scratch->sums.data(),
-                  scratch->sums.data() + count,
-                  scratch->out.data()};
-  // Half the lowest float, so that a fully masked block (all scores at the
-  // lowest) leaves the maximum alone and its differences far below zero.
-  std::fill(c.max, c.max + count, std::numeric_limits<float>::lowest() / 2);
-  std::fill(c.sum, c.sum + count, 0.0f);
-  std::fill(c.out, c.out + size_t(t.head_dim) * count, 0.0f);
-
+  for (int i = 0; i < kMaxQueryRows; ++i) {
+    scratch->limits[i] = t.begin[std::min(i, t.rows - 1)];
+    scratch->limits[kMaxQueryRows + i] = t.end[std::min(i, t.rows - 1)];
+  }
+  ForColumns(t, scratch, [&](const Columns& c, int vector) {
+    Begin(t, vector, c,
+          scratch->q.data() + size_t(vector) * kLanes * t.head_dim);
+  });
   const int last = t.end[t.rows - 1];
   for (int block = t.BlockOf(t.begin[0]); block < last; block += kKeyBlock) {
     if (t.skips(block)) continue;
     const int first = std::max(block, 0);
-    const int keys = std::min(block + kKeyBlock, last) - first;
-    const float* bias = t.bias != nullptr ? t.bias + first : nullptr;
-    ForColumns(count, [&]<int kVectors>(int column) {
-      ScoreColumns<kVectors>(c, column, k + size_t(first) * t.head_dim, bias,
-                             keys, t.head_dim);
-    });
-    MaskBlock(t, c, first, keys);
-    ForColumns(count, [&]<int kVectors>(int column) {
-      RunBlock<kVectors>(t, c, column, v, first, keys);
-    });
+    const Block b = {first, k + size_t(first) * t.head_dim,
+                     v + size_t(first) * t.head_dim,
+                     t.bias != nullptr ? t.bias + first : nullptr};
+    const int count = std::min(block + kKeyBlock, last) - first;
+    ForColumns(t, scratch,
+               [&](const Columns& c, int) { AddBlock(c, b, count); });
   }
-  UnpackOutput(t, c);
+  ForColumns(t, scratch,
+             [&](const Columns& c, int vector) { End(t, vector, c); });
 }
 
 }  // namespace pyramidkv::HWY_NAMESPACE
@@ -257,26 +289,20 @@ namespace pyramidkv {
 
 HWY_EXPORT(AttendPrefillT);
 
-// Its arithmetic is too slow to wait for keys and values: one query tile
-// after another.
 void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
                    PrefillScratch* scratch) {
-  PrefillTile part = tile;
-  for (int row = 0; row < tile.rows; row += kQueryTile) {
-    part.rows = std::min(kQueryTile, tile.rows - row);
-    std::copy_n(tile.begin + row, part.rows, part.begin);
-    std::copy_n(tile.end + row, part.rows, part.end);
-    HWY_DYNAMIC_DISPATCH(AttendPrefillT)(part, k, v, scratch);
-    part.q += kQueryTile * part.q_stride;
-    part.out += kQueryTile * part.out_stride;
-    if (part.lse != nullptr) part.lse += kQueryTile * part.lse_stride;
-  }
+  HWY_DYNAMIC_DISPATCH(AttendPrefillT)(tile, k, v, scratch);
 }
 
 bool HasNativeBf16() {
   return __builtin_cpu_supports("avx512bf16") &&
          __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
+}
+
+AttentionForm FastestAttentionForm() {
+  if (HasNativeBf16()) return AttentionForm::kBf16;
+  return HasInt16Attention() ? AttentionForm::kInt16 : AttentionForm::kF32;
 }
 
 }  // namespace pyramidkv

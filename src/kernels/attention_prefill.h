@@ -23,7 +23,7 @@ namespace pyramidkv {
 inline constexpr int kQueryTile = 16;     // rows side by side in lanes
 inline constexpr int kMaxQueryRows = 48;  // of a call: whole tiles
 inline constexpr int kKeyBlock = 128;     // entries that are read at once
-inline constexpr int kKeyTile = 8;        // entries whose scores are, bf16 form
+inline constexpr int kKeyTile = 8;        // entries whose scores are, at most
 
 // `rows` <= kMaxQueryRows consecutive rows of one sequence.
 struct PrefillTile {
@@ -76,8 +76,8 @@ struct PrefillScratch {
   void Resize(int group, int head_dim) {
     const size_t columns = size_t(group) * kMaxQueryRows;
     q.Resize(head_dim * columns);
-    scores.Resize(size_t(kKeyBlock) * group * kQueryTile);
-    sums.Resize(2 * columns);
+    scores.Resize(size_t(kKeyBlock + kKeyTile) * 3 * kQueryTile);
+    sums.Resize(3 * columns);
     out.Resize(head_dim * columns);
     probs.Resize(size_t(kKeyBlock) * 3 * kQueryTile);
     cut_keys.Resize(size_t(kKeyTile) * head_dim);
@@ -85,11 +85,17 @@ struct PrefillScratch {
     limits.Resize(2 * kMaxQueryRows);
   }
   AlignedBuffer<float> q, scores, sums, out;
-  // bf16 form only:
+  // bf16 and int16 forms only:
   AlignedBuffer<uint16_t> probs, cut_keys;
   AlignedBuffer<float> cut_bias;
   AlignedBuffer<int> limits;  // [2, kMaxQueryRows] begins and ends
 };
+
+// What the products of prompt attention are made of.
+enum class AttentionForm { kF32, kBf16, kInt16 };
+
+// The fastest form on this CPU.
+AttentionForm FastestAttentionForm();
 
 // k, v: [entries, head_dim] f32. REQUIRES: scratch sized for the tile.
 void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
@@ -101,8 +107,24 @@ void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
 void AttendPrefillBf16(const PrefillTile& tile, const uint16_t* k,
                        const uint16_t* v, PrefillScratch* scratch);
 
+// What the int16 form reads: rows of kernels/int16_rows.h.
+struct Int16Entries {
+  const int16_t* k;      // [entries, head_dim]
+  const float* k_scale;  // [entries]
+  const int16_t* v;      // [(entries + 1) / 2, head_dim, 2]
+  const float* v_scale;  // [entries]
+};
+
+// Products of 16-bit integers with exact 32-bit sums. REQUIRES:
+// HasInt16Attention(), scratch sized for the tile.
+void AttendPrefillInt16(const PrefillTile& tile, const Int16Entries& entries,
+                        PrefillScratch* scratch);
+
 // True where the CPU multiplies bf16 natively (AVX-512 BF16).
 bool HasNativeBf16();
+
+// True where the int16 form runs (AVX2).
+bool HasInt16Attention();
 
 }  // namespace pyramidkv
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
+#include "kernels/int16_rows.h"
 #include "kernels/scalar_reference.h"
 #include "kernels/testing/all_targets.h"
 
@@ -20,6 +21,7 @@ const Case kCases[] = {
     {16, 4, 128, 127, 0}, {16, 7, 80, 40, 0},     {16, 3, 64, 400, 100},
     {9, 8, 32, 500, 1},   {16, 1, 256, 250, 130}, {48, 3, 64, 90, 0},
     {41, 1, 64, 7, 0},    {33, 4, 24, 260, 70},   {17, 2, 40, 0, 3},
+    {48, 3, 64, 100, 20}, {33, 2, 96, 129, 0},
 };
 
 // Row i sits behind `past` entries and sees the last `window` (0: all).
@@ -305,14 +307,15 @@ TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
   }
 }
 
+using Form = Output (*)(PrefillTile, const Data&);
+
 // Entries that nobody sees may be gone.
-TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+void ExpectDroppedEntriesChangeNoBit(Form run) {
   const Case c = {20, 3, 64, 400, 211};
   for (const Rise rise : kRises) {
     const Data d = Rising(c, rise);
     const PrefillTile t = MakeTile(c);
-    const Output want = RunBf16(t, d);
+    const Output want = run(t, d);
     for (int dropped : {2, 8, 70, 128, 190}) {
       PrefillTile rest = t;
       rest.origin = dropped;
@@ -324,11 +327,143 @@ TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
       for (auto* x : {&left.k, &left.v}) {
         x->erase(x->begin(), x->begin() + dropped * c.head_dim);
       }
-      const Output got = RunBf16(rest, left);
+      const Output got = run(rest, left);
       EXPECT_EQ(got.out, want.out) << dropped;
       EXPECT_EQ(got.lse, want.lse) << dropped;
     }
   }
+}
+
+TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
+  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  ExpectDroppedEntriesChangeNoBit(RunBf16);
+}
+
+Output RunInt16(PrefillTile t, const Data& d) {
+  const size_t head_dim = t.head_dim, entries = d.k.size() / head_dim;
+  std::vector<int16_t> k(d.k.size()), v((entries + 1) / 2 * 2 * head_dim);
+  std::vector<float> k_scale(entries), v_scale(entries);
+  for (size_t e = 0; e < entries; ++e) {
+    const size_t at = e * head_dim;
+    k_scale[e] = ToInt16Row(&d.k[at], head_dim, &k[at]);
+    v_scale[e] = StoreInt16Values(&d.v[at], t.head_dim, e, v.data());
+  }
+  Output output(t);
+  Bind(d, &output, &t);
+  PrefillScratch scratch;
+  scratch.Resize(t.group, t.head_dim);
+  AttendPrefillInt16(t, {k.data(), k_scale.data(), v.data(), v_scale.data()},
+                     &scratch);
+  return output;
+}
+
+// Root mean square of the errors, relative to that of the values.
+double RelativeError(const std::vector<float>& got,
+                     const std::vector<float>& want) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += (got[i] - want[i]) * (got[i] - want[i]);
+    size += want[i] * want[i];
+  }
+  return std::sqrt(error / size);
+}
+
+// Half a unit in each of a block's 128 probabilities, whose sum is 32,500
+// units at least, moves a result by up to 0.002 times the largest value, and
+// by a ninth of that if they are independent. Logits are off by a few
+// millionths of the lengths of query and key.
+TEST(AttentionPrefill, Int16MatchesOracle) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  for (const Case& c : kCases) {
+    for (bool bias : {false, true}) {
+      const Data d(c, bias);
+      const PrefillTile t = MakeTile(c);
+      const Output got = RunInt16(t, d), want = Want(t, d);
+      ExpectNear(got.out, want.out, 0.008f);
+      ExpectNear(got.lse, want.lse, 2e-3f);
+      EXPECT_LT(RelativeError(got.out, want.out), 8e-4);
+    }
+  }
+}
+
+// A channel that is far above the others, of keys or of values, leaves them
+// more exact than 8 bits would.
+TEST(AttentionPrefill, Int16OutlierChannels) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  for (int head_dim : {64, 80, 128, 256}) {
+    const Case c = {48, 2, head_dim, 300, 0};
+    Data d(c);
+    for (size_t i = 5; i < d.k.size(); i += head_dim) {
+      d.k[i] = 40 + d.k[i];  // as RoPE's slow channels have
+      d.v[i] *= 40;
+    }
+    PrefillTile t = MakeTile(c);
+    t.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    Output got = RunInt16(t, d), want = Want(t, d);
+    ExpectNear(got.lse, want.lse, 2e-3f);
+    EXPECT_LT(RelativeError(got.out, want.out), 0.0024);
+    for (size_t i = 5; i < got.out.size(); i += head_dim) {
+      got.out[i] = want.out[i] = 0;
+    }
+    EXPECT_LT(RelativeError(got.out, want.out), 0.0024);
+  }
+}
+
+// What is far below the maximum of a row counts where there is much of it: an
+// entry that takes half of the attention and has no value leaves the rest as
+// exact as it was.
+TEST(AttentionPrefill, Int16SinkWithoutValue) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  const Case c = {48, 3, 64, 4000, 0};
+  Data d(c);
+  for (float& x : d.k) x *= 0.1f;
+  std::fill_n(d.v.begin(), c.head_dim, 0.0f);
+  d.bias.assign(c.past + c.rows, 0.0f);
+  d.bias[0] = std::log(4000.0f);
+  const PrefillTile t = MakeTile(c);
+  EXPECT_LT(RelativeError(RunInt16(t, d).out, Want(t, d).out), 0.0024);
+}
+
+// A key of length 900 has units of 900 / 32767: a logit is off by up to half
+// of one for each channel of the query, at random.
+TEST(AttentionPrefill, Int16ScoresThatRise) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  for (const Rise rise : kRises) {
+    const Case c = {33, 3, 64, 460, 0};
+    Data d = Rising(c, rise);
+    for (size_t i = 0; i < d.q.size(); i += c.head_dim) d.q[i] = 1.0f;
+    PrefillTile t = MakeTile(c);
+    t.scale = 1.0f;
+    const Output got = RunInt16(t, d), want = Want(t, d);
+    if (rise == Jumps) {
+      ExpectNear(got.out, want.out, 1e-3f);
+    } else {
+      ExpectNear(got.lse, want.lse, 0.25f);
+      EXPECT_LT(RelativeError(got.out, want.out), 0.1);
+    }
+  }
+}
+
+TEST(AttentionPrefill, Int16RowDoesNotDependOnItsTile) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  for (const Case& c : {Case{16, 3, 64, 201, 0}, Case{48, 3, 64, 313, 0},
+                        Case{48, 1, 64, 100, 20}, Case{35, 1, 24, 300, 60}}) {
+    std::vector<Data> all_data = {Data(c, true)};
+    for (const Rise rise : kRises) all_data.push_back(Rising(c, rise));
+    for (const Data& d : all_data) {
+      const PrefillTile t = MakeTile(c);
+      const Output all = RunInt16(t, d);
+      for (int i = 0; i < c.rows; ++i) {
+        const OneRow one(t, d, i);
+        ExpectRow(RunInt16(one.tile, one.data), all, i);
+      }
+    }
+  }
+}
+
+TEST(AttentionPrefill, Int16DroppedEntriesChangeNoBit) {
+  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  ExpectDroppedEntriesChangeNoBit(RunInt16);
 }
 
 // Skipped blocks leave no trace: as if their entries were not there.
@@ -354,10 +489,13 @@ TEST(AttentionPrefill, SkippedBlocks) {
     EXPECT_EQ(got.out, want.out);
     EXPECT_EQ(got.lse, want.lse);
   });
-  if (!HasNativeBf16()) return;
-  const Output got = RunBf16(skipping, all), want = RunBf16(fewer, left);
-  EXPECT_EQ(got.out, want.out);
-  EXPECT_EQ(got.lse, want.lse);
+  const auto expect_equal = [&](Form run) {
+    const Output got = run(skipping, all), want = run(fewer, left);
+    EXPECT_EQ(got.out, want.out);
+    EXPECT_EQ(got.lse, want.lse);
+  };
+  if (HasNativeBf16()) expect_equal(RunBf16);
+  if (HasInt16Attention()) expect_equal(RunInt16);
 }
 
 }  // namespace

@@ -225,18 +225,18 @@ void CheckSlot(const PageFormat& format, int slot) {
 }  // namespace
 
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
-                const float* k, const float* v) {
+                const float* k, const float* v, const float* key_rounding) {
   CheckSlot(format, slot);
   const int d = format.head_dim;
   std::byte* const v_half = page + format.k_bytes();
   if (IsQuantized(format.k)) {
-    StoreQuantized(KeyHalf(format), k, slot, page);
+    StoreQuantized(KeyHalf(format), k, slot, key_rounding, page);
   } else {
     WithCodec(format.k,
               [&]<typename C>(C) { StoreRow<KeyLayout, C>(k, d, slot, page); });
   }
   if (IsQuantized(format.v)) {
-    StoreQuantized(ValueHalf(format), v, slot, v_half);
+    StoreQuantized(ValueHalf(format), v, slot, nullptr, v_half);
   } else {
     WithCodec(format.v, [&]<typename C>(C) {
       StoreRow<ValueLayout, C>(v, d, slot, v_half);
@@ -245,18 +245,18 @@ void StoreEntry(const PageFormat& format, std::byte* page, int slot,
 }
 
 void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
-               float* k, float* v) {
+               float* k, float* v, const float* key_rounding) {
   CheckSlot(format, slot);
   const int d = format.head_dim;
   const std::byte* const v_half = page + format.k_bytes();
   if (k != nullptr && IsQuantized(format.k)) {
-    LoadQuantized(KeyHalf(format), page, slot, k);
+    LoadQuantized(KeyHalf(format), page, slot, key_rounding, k);
   } else if (k != nullptr) {
     WithCodec(format.k,
               [&]<typename C>(C) { LoadRow<KeyLayout, C>(page, d, slot, k); });
   }
   if (v != nullptr && IsQuantized(format.v)) {
-    LoadQuantized(ValueHalf(format), v_half, slot, v);
+    LoadQuantized(ValueHalf(format), v_half, slot, nullptr, v);
   } else if (v != nullptr) {
     WithCodec(format.v, [&]<typename C>(C) {
       LoadRow<ValueLayout, C>(v_half, d, slot, v);

@@ -78,13 +78,15 @@ struct PageFormat {
 };
 
 // Writes one entry into slot [0, format.entries) of a page, rounding to
-// nearest even. k, v: [head_dim].
+// nearest even. k, v: [head_dim]. key_rounding: of quantised keys
+// (kernels/key_rounding.h), the same for all entries of a page; null: none.
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
-                const float* k, const float* v);
+                const float* k, const float* v,
+                const float* key_rounding = nullptr);
 
 // Reads one entry back as f32. k, v: [head_dim]; either may be null.
 void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
-               float* k, float* v);
+               float* k, float* v, const float* key_rounding = nullptr);
 
 // Copies the stored bits of one entry. The pages may be the same.
 void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "kernels/key_rounding.h"
 
 namespace pyramidkv {
 namespace {
@@ -18,10 +19,6 @@ constexpr int kMaxRotation = 64;
 constexpr int kChunk = 64;  // channels rotated or quantised at a time
 constexpr int kLanes = 16;
 constexpr int kSign = std::numeric_limits<int>::min();  // the bit of a float
-
-int RotationBlock(int head_dim) {
-  return std::min(head_dim & -head_dim, kMaxRotation);
-}
 
 float RoundedScale(float scale) {
   return F32FromF16(F16FromF32(std::clamp(scale, -kLargestHalf, kLargestHalf)));
@@ -105,12 +102,12 @@ float BestScale(Codec codec, float largest, const float* x, int n) {
   return scales[std::min_element(errors, errors + count) - errors];
 }
 
-// One group of n values, n % 4 == 0; the scale as f16 bits.
-uint16_t QuantizeGroup(Codec codec, const float* x, int n, int32_t* codes) {
+// One group of n values, n % 4 == 0. Returns the scale, as f16 rounds it.
+float QuantizeGroup(Codec codec, const float* x, int n, int32_t* codes) {
   const float largest = LargestOf(x, n);
   if (std::isnan(largest)) {
     std::fill(codes, codes + n, 0);
-    return F16FromF32(std::nanf(""));
+    return std::nanf("");
   }
   const float scale = BestScale(codec, largest, x, n);
   const __m128 inverse = _mm_set1_ps(Inverse(scale));
@@ -119,7 +116,49 @@ uint16_t QuantizeGroup(Codec codec, const float* x, int n, int32_t* codes) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i),
                      EncodeFour(_mm_loadu_ps(x + i), inverse, zero, most));
   }
-  return F16FromF32(scale);
+  return scale;
+}
+
+// Codes of a block of rotated channels, `first` channels behind the first one
+// of scales[0], go to a neighbour where that lowers the weighted error: that
+// of channel i is corrected by what the others leave. With e the errors, it is
+// e' W e, W[i][j] = mixed[i ^ j]: both sides of diagonal weights are Hadamard
+// matrices.
+void RefineCodes(const float* mixed, int block, int first, const float* scales,
+                 const float* x, int32_t* codes) {
+  const float zero = QuantZero(Codec::kInt4);
+  const auto scale = [&](int i) { return scales[(first + i) / kQuantGroup]; };
+  // gradient = W e, by the transform of the weights.
+  alignas(16) float weights[kChunk], gradient[kChunk];
+  for (int i = 0; i < block; ++i) {
+    weights[i] = mixed[i];
+    gradient[i] = (static_cast<float>(codes[i]) - zero) * scale(i) - x[i];
+    if (std::isnan(gradient[i])) return;
+  }
+  RotateChannels(block, weights);
+  RotateChannels(block, gradient);
+  const float norm = std::sqrt(static_cast<float>(block));
+  for (int i = 0; i < block; ++i) gradient[i] *= weights[i] * norm;
+  RotateChannels(block, gradient);
+  // The four orders that a row of W has within four lanes.
+  alignas(16) float order[4][kChunk];
+  for (int b = 0; b < 4; ++b) {
+    for (int i = 0; i < block; ++i) order[b][i] = mixed[i ^ b];
+  }
+  for (int i = 0; i < block; ++i) {
+    const float s = scale(i), code = static_cast<float>(codes[i]);
+    if (s == 0) continue;
+    const float best =
+        std::floor(std::clamp(code - gradient[i] / s, 0.0f, 15.0f) + 0.5f);
+    if (best == code) continue;
+    codes[i] = static_cast<int32_t>(best);
+    const __m128 change = _mm_set1_ps((best - code) * s);
+    for (int j = 0; j < block; j += 4) {
+      const __m128 w = _mm_load_ps(order[i % 4] + ((i & ~3) ^ j));
+      _mm_store_ps(gradient + j, _mm_add_ps(_mm_load_ps(gradient + j),
+                                            _mm_mul_ps(change, w)));
+    }
+  }
 }
 
 __m128i Words(const std::byte* p) {
@@ -195,6 +234,10 @@ size_t ScaleAt(const QuantHalf& shape, int group, int slot) {
 
 }  // namespace
 
+int RotationBlock(int head_dim) {
+  return std::min(head_dim & -head_dim, kMaxRotation);
+}
+
 void RotateChannels(int head_dim, float* x) {
   const int block = RotationBlock(head_dim);
   const __m128 norm = _mm_set1_ps(1.0f / std::sqrt(static_cast<float>(block)));
@@ -227,40 +270,53 @@ void RotateChannels(int head_dim, float* x) {
 }
 
 void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
-                    std::byte* half) {
+                    const float* key_rounding, std::byte* half) {
   const auto [codec, is_k, head_dim, entries] = shape;
   DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
+  DCHECK(is_k || key_rounding == nullptr);
   const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
   // Groups are cut at multiples of 32 channels, rotations at their blocks.
   const int step = std::max(chunk, kQuantGroup);
   alignas(64) float x[kChunk];
-  int32_t codes[kQuantGroup];
+  alignas(64) int32_t codes[kChunk];
+  float scales[kChunk / kQuantGroup];
   const ValueWords values(shape, slot);
   for (int c = 0; c < head_dim; c += step) {
     const int n = std::min(step, head_dim - c);
     for (int i = 0; i < n; ++i) {
-      x[i] = std::clamp(row[c + i], -kLargestHalf, kLargestHalf);
+      const float mean = key_rounding != nullptr ? key_rounding[c + i] : 0.0f;
+      x[i] = std::clamp(row[c + i] - mean, -kLargestHalf, kLargestHalf);
     }
     for (int i = 0; i < n; i += chunk) RotateChannels(chunk, x + i);
     for (int i = 0; i < n; i += kQuantGroup) {
+      scales[i / kQuantGroup] =
+          QuantizeGroup(codec, x + i, std::min(kQuantGroup, n - i), codes + i);
+    }
+    if (key_rounding != nullptr && codec == Codec::kInt4) {
+      const float* const mixed = key_rounding + head_dim + c;
+      for (int i = 0; i < n; i += chunk) {
+        RefineCodes(mixed + i, chunk, i, scales, x + i, codes + i);
+      }
+    }
+    for (int i = 0; i < n; i += kQuantGroup) {
       const int in_group = std::min(kQuantGroup, n - i);
-      const uint16_t scale = QuantizeGroup(codec, x + i, in_group, codes);
+      const uint16_t scale = F16FromF32(scales[i / kQuantGroup]);
       std::memcpy(half + ScaleAt(shape, (c + i) / kQuantGroup, slot), &scale,
                   sizeof(scale));
       if (is_k) {
-        PackKeys(shape, codes, c + i, in_group, slot, half);
+        PackKeys(shape, codes + i, c + i, in_group, slot, half);
         continue;
       }
-      for (int j = 0; j < in_group; j += 4) {
-        values.Set(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j)),
-                   c + i + j, half);
+      for (int j = i; j < i + in_group; j += 4) {
+        values.Set(_mm_load_si128(reinterpret_cast<const __m128i*>(codes + j)),
+                   c + j, half);
       }
     }
   }
 }
 
 void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
-                   float* row) {
+                   const float* key_rounding, float* row) {
   const ValueWords values(shape, slot);
   const size_t keys = KeyWords(shape, slot);
   const __m128 zero = _mm_set1_ps(QuantZero(shape.codec));
@@ -278,6 +334,7 @@ void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
                   _mm_mul_ps(_mm_sub_ps(_mm_cvtepi32_ps(codes), zero), scale));
   }
   RotateChannels(shape.head_dim, row);
+  if (key_rounding != nullptr) AddKeyMean(key_rounding, shape.head_dim, 1, row);
 }
 
 void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,

@@ -1,7 +1,7 @@
-// Matrix products of 8-bit activations and repacked weights (weight_tiles.h)
-// in AVX-512 VNNI: integer dot products of each block of 32 columns, scaled
-// and summed in f32 block by block. Weights are exact; a row's result depends
-// on its own values alone.
+// Matrix products of 8-bit activations and repacked weights (weight_tiles.h):
+// integer dot products of each block of 32 columns, scaled and summed in f32
+// block by block. Weights are exact; a row's result depends on its own values
+// alone, and is the same in both forms.
 //
 // One set of kernels serves a single row, which memory bounds, and the tiles
 // of a prompt, which arithmetic bounds.
@@ -27,7 +27,11 @@ namespace pyramidkv {
 // Prompt rows of one kernel: their sums fill the registers.
 inline constexpr int kInt8RowGroup = 12;
 
-// True where the CPU has what the functions below need.
+// The instructions that the products are made of.
+enum class Int8Form { kVnni, kAvx2 };
+
+// True where the CPU has what a form needs, and what any of them does.
+bool HasInt8Form(Int8Form form);
 bool HasInt8Products();
 
 // Rows are quantised in groups of rows that one kernel takes, whose blocks
@@ -36,6 +40,10 @@ bool HasInt8Products();
 //   the sum of the values, s32 minus that sum, s32 the same of the first half.
 class Int8Rows {
  public:
+  Int8Rows();  // the fastest form of this CPU
+  // REQUIRES: HasInt8Form(form).
+  explicit Int8Rows(Int8Form form) : form_(form) {}
+
   struct Group {
     int first = 0, rows = 0;  // of x; the kernel may take more, padded
     int planes = 1;
@@ -49,11 +57,13 @@ class Int8Rows {
   void Set(const float* x, int rows, int cols, int fine_rows,
            ThreadPool* pool = nullptr);
 
+  Int8Form form() const { return form_; }
   int cols() const { return cols_; }
   std::span<const Group> groups() const { return groups_; }
   const std::byte* data() const { return data_.data(); }
 
  private:
+  Int8Form form_;
   int cols_ = 0;
   std::vector<Group> groups_;
   AlignedBuffer<std::byte> data_;

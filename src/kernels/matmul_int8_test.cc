@@ -10,10 +10,10 @@
 namespace pyramidkv {
 namespace {
 
-std::vector<float> Multiply(const QuantizedMatrix& w,
+std::vector<float> Multiply(Int8Form form, const QuantizedMatrix& w,
                             const std::vector<float>& x, int rows, bool fine) {
   const WeightMatrix& m = w.matrix;
-  Int8Rows input;
+  Int8Rows input(form);
   input.Set(x.data(), rows, m.cols, fine ? rows : 0);
   std::vector<float> y(size_t(rows) * m.rows, 1e30f);
   MultiplyTiles(TileFormatOf(m.type), m.tiles, m.rows, input, 0,
@@ -37,14 +37,26 @@ std::vector<float> Rounded(std::vector<float> x, bool fine) {
   return x;
 }
 
-class MatMulInt8 : public testing::Test {
+class MatMulInt8 : public testing::TestWithParam<Int8Form> {
  protected:
   void SetUp() override {
-    if (!HasInt8Products()) GTEST_SKIP() << "no AVX-512 VNNI";
+    if (!HasInt8Form(GetParam())) GTEST_SKIP() << "not on this CPU";
+  }
+  std::vector<float> Multiply(const QuantizedMatrix& w,
+                              const std::vector<float>& x, int rows,
+                              bool fine) const {
+    return pyramidkv::Multiply(GetParam(), w, x, rows, fine);
   }
 };
 
-TEST_F(MatMulInt8, MatchesOracleForEveryType) {
+INSTANTIATE_TEST_SUITE_P(Forms, MatMulInt8,
+                         testing::Values(Int8Form::kVnni, Int8Form::kAvx2),
+                         [](const auto& form) {
+                           return form.param == Int8Form::kVnni ? "Vnni"
+                                                                : "Avx2";
+                         });
+
+TEST_P(MatMulInt8, MatchesOracleForEveryType) {
   for (ggml_type type : kTiledTypes) {
     SCOPED_TRACE(ggml_type_name(type));
     for (const auto& [n, k] : {std::pair{1, 256}, {16, 512}, {70, 768}}) {
@@ -66,7 +78,7 @@ TEST_F(MatMulInt8, MatchesOracleForEveryType) {
 }
 
 // A one in column c gives that column's weights: repacking loses nothing.
-TEST_F(MatMulInt8, EveryWeightComesThrough) {
+TEST_P(MatMulInt8, EveryWeightComesThrough) {
   const int n = 37, k = 512;
   for (ggml_type type : kTiledTypes) {
     SCOPED_TRACE(ggml_type_name(type));
@@ -84,7 +96,7 @@ TEST_F(MatMulInt8, EveryWeightComesThrough) {
   }
 }
 
-TEST_F(MatMulInt8, RowDoesNotDependOnItsBatch) {
+TEST_P(MatMulInt8, RowDoesNotDependOnItsBatch) {
   const int n = 333, k = 576, most = 48;
   QuantizedMatrix w(GGML_TYPE_Q4_1, n, k);
   w.Tile();
@@ -102,7 +114,7 @@ TEST_F(MatMulInt8, RowDoesNotDependOnItsBatch) {
   }
 }
 
-TEST_F(MatMulInt8, SomeRowsAreFine) {
+TEST_P(MatMulInt8, SomeRowsAreFine) {
   const int n = 40, k = 256, rows = 48;
   QuantizedMatrix w(GGML_TYPE_Q8_0, n, k);
   w.Tile();
@@ -110,7 +122,7 @@ TEST_F(MatMulInt8, SomeRowsAreFine) {
   const auto fine = Multiply(w, x, rows, true);
   const auto coarse = Multiply(w, x, rows, false);
   for (int fine_rows : {0, 1, 9, 16, 47, 48}) {
-    Int8Rows input;
+    Int8Rows input(GetParam());
     input.Set(x.data(), rows, k, fine_rows);
     std::vector<float> y(size_t(rows) * n);
     MultiplyTiles(TileFormatOf(GGML_TYPE_Q8_0), w.matrix.tiles, n, input, 0,
@@ -122,7 +134,7 @@ TEST_F(MatMulInt8, SomeRowsAreFine) {
 }
 
 // The ends of every range: sums must not overflow, zeros stay zeros.
-TEST_F(MatMulInt8, ExtremeValues) {
+TEST_P(MatMulInt8, ExtremeValues) {
   const int n = 20, k = 2048;
   for (ggml_type type : kTiledTypes) {
     SCOPED_TRACE(ggml_type_name(type));
@@ -145,12 +157,12 @@ TEST_F(MatMulInt8, ExtremeValues) {
   }
 }
 
-TEST_F(MatMulInt8, PartsOfTheOutputs) {
+TEST_P(MatMulInt8, PartsOfTheOutputs) {
   QuantizedMatrix w(GGML_TYPE_Q6_K, 100, 256);
   w.Tile();
   const auto x = RandomFloats(3 * 256, 4);
   const auto all = Multiply(w, x, 3, true);
-  Int8Rows input;
+  Int8Rows input(GetParam());
   input.Set(x.data(), 3, 256, 3);
   std::vector<float> y(3 * 100, -1.0f);
   MultiplyTiles(TileFormatOf(w.matrix.type), w.matrix.tiles, 100, input, 2, 3,
@@ -158,6 +170,23 @@ TEST_F(MatMulInt8, PartsOfTheOutputs) {
   for (int i = 0; i < 300; ++i) {
     const bool computed = i % 100 >= 32 && i % 100 < 80;
     EXPECT_EQ(y[i], computed ? all[i] : -1.0f);
+  }
+}
+
+TEST(MatMulInt8Forms, AgreeToTheBit) {
+  if (!HasInt8Form(Int8Form::kVnni) || !HasInt8Form(Int8Form::kAvx2)) {
+    GTEST_SKIP() << "one form alone on this CPU";
+  }
+  const int n = 50, k = 512, rows = 16;
+  const auto x = RandomFloats(size_t(rows) * k, 5);
+  for (ggml_type type : kTiledTypes) {
+    SCOPED_TRACE(ggml_type_name(type));
+    QuantizedMatrix w(type, n, k);
+    w.Tile();
+    for (bool fine : {false, true}) {
+      EXPECT_EQ(Multiply(Int8Form::kVnni, w, x, rows, fine),
+                Multiply(Int8Form::kAvx2, w, x, rows, fine));
+    }
   }
 }
 

@@ -45,7 +45,7 @@ struct PromptMatMul::Impl {
   Impl(int count, PromptCompute compute)
       : engine(dnnl::engine::kind::cpu, 0),
         int8(compute == PromptCompute::kInt8),
-        bf16(compute == PromptCompute::kBf16 || (int8 && HasNativeBf16())),
+        bf16(compute != PromptCompute::kF32 && HasNativeBf16()),
         type(bf16 ? memory::data_type::bf16 : memory::data_type::f32),
         workers(count) {
     for (Worker& worker : workers) worker.stream = dnnl::stream(engine);

@@ -47,7 +47,7 @@ TEST(MatMulPrompt, MatchesOracle) {
 }
 
 TEST(MatMulPrompt, Int8TakesTilesAsTheyAre) {
-  if (!HasInt8Products()) GTEST_SKIP() << "no AVX-512 VNNI";
+  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
   omp_set_num_threads(1);
   PromptMatMul matmul(1, PromptCompute::kInt8);
   const int n = 100, k = 512;

@@ -46,7 +46,7 @@ TEST(MatMulRows, MatchesOracleForEveryType) {
 }
 
 TEST(MatMulRows, RepackedWeights) {
-  if (!HasInt8Products()) GTEST_SKIP() << "no AVX-512 VNNI";
+  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
   const int n = 170, k = 512;
   for (ggml_type type : kTiledTypes) {
     SCOPED_TRACE(ggml_type_name(type));

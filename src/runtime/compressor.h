@@ -71,6 +71,11 @@ class Compressor {
     return spec_.keeps_all() ? ScorerNeeds() : NeedsOf(spec_);
   }
 
+  // Quantised keys are rounded by what the prompt's first chunk shows, if it
+  // has that many tokens.
+  static constexpr int kRoundingQueries = 32;
+  bool fits_rounding() const { return IsQuantized(spec_.type_k); }
+
   // Value norms and merging do.
   bool reads_values() const {
     return spec_.vnorm != ValueNorm::kOff ||
@@ -125,6 +130,8 @@ class Compressor {
   std::span<const int> layer_budgets(int layer) const;
   std::vector<int> HeadBudgets(const LayerEntries& e,
                                const LayerScores& scores) const;
+  void FitRounding(const LayerEntries& e, KvCache* cache,
+                   ThreadPool* pool) const;
   Status StoreAll(const LayerEntries& e, int head, KvCache* cache) const;
   Status KeepAll(const LayerEntries& e, const LayerScores& scores,
                  KvCache* cache, ThreadPool* pool);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/key_rounding.h"
 #include "policy/head_split.h"
 #include "policy/select.h"
 #include "runtime/append_fresh.h"
@@ -81,6 +82,24 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
   return {};
 }
 
+// What quantised keys are rounded by, from what a first chunk shows of them and
+// of the queries that see them.
+void Compressor::FitRounding(const LayerEntries& e, KvCache* cache,
+                             ThreadPool* pool) const {
+  if (!fits_rounding() || e.window_rows < kRoundingQueries) return;
+  const int group = model_->params().group();
+  const size_t width = size_t(kv_heads_) * group * head_dim_;
+  const float* const q =
+      e.window_q + size_t(e.window_rows - kRoundingQueries) * width;
+  pool->ParallelFor(kv_heads_, [&](int h, int) {
+    if (e.past[h] > 0 || cache->length(e.layer, h) > 0) return;
+    cache->SetKeyRounding(
+        e.layer, h,
+        FitKeyRounding(head_dim_, e.fresh, e.k[h], kRoundingQueries, group,
+                       width, q + size_t(h) * group * head_dim_));
+  });
+}
+
 Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
                            KvCache* cache, ThreadPool* pool) {
   retained_[e.layer] = 1.0;
@@ -100,6 +119,7 @@ Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
   if (spec_.evicts_decoded() && e.window_rows > 0) {
     ring_.Add(e.layer, e.window_q, e.window_rows);
   }
+  FitRounding(e, cache, pool);
   const auto budgets = layer_budgets(e.layer);
   if (budgets.empty()) return KeepAll(e, {}, cache, pool);
   ObserveStatistics(e, pool);

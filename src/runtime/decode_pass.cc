@@ -11,7 +11,7 @@ const float* BiasOrNull(const std::vector<float>& bias) {
   return bias.empty() ? nullptr : bias.data();
 }
 
-int Parts(const DecodeHead& head) {
+int PartsOf(const DecodeHead& head) {
   return head.begin < head.end ? head.parts() : 0;
 }
 
@@ -60,7 +60,7 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
   for (int layer = 0; layer < p.layers; ++layer) {
     PKV_RETURN_IF_ERROR(Project(layer));
     PKV_RETURN_IF_ERROR(FetchCold(layer));
-    Attend(layer);
+    PKV_RETURN_IF_ERROR(Attend(layer));
     const LayerWeights& w = context_.model->layers()[layer];
     AddProduct(w.output, w.output_bias, w.attn_post_norm, attention_.data());
     if (layer + 1 < p.layers) {
@@ -143,14 +143,14 @@ Status DecodePass::Append(int layer) {
   return {};
 }
 
-// What recall_ selected for the layer.
+// The first views of what recall_ selected for the layer.
 Status DecodePass::FetchCold(int layer) {
   cold_.resize(size_t(rows()) * params_.kv_heads);
   for (int r = 0; r < rows(); ++r) {
     ColdTier* const cold = sequences_[r]->cold.get();
     for (int h = 0; h < params_.kv_heads; ++h) {
       ColdView& view = cold_[r * params_.kv_heads + h];
-      view.length = 0;
+      view.first = view.length = view.selected = 0;
       if (cold == nullptr || cold->length(layer, h) == 0) continue;
       PKV_RETURN_IF_ERROR(cold->Fetch(layer, h, &view));
     }
@@ -158,19 +158,20 @@ Status DecodePass::FetchCold(int layer) {
   return {};
 }
 
-// What row `row` attends to of a KV head's cold tier; empty: nothing.
+// What row `row` attends to of a KV head's cold tier, but for the entries.
 DecodeHead DecodePass::ColdHeadOf(int row, int head) {
   const HyperParams& p = params_;
-  const ColdView& view = cold_[row * p.kv_heads + head];
   DecodeHead h;
   h.format = sequences_[row]->cache.shape().format;
   h.format.entries = kBlockEntries;
-  h.pages = view.pages.data();
-  h.end = view.length;
   h.group = p.group();
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
   return h;
+}
+
+int DecodePass::RowHead::parts() const {
+  return PartsOf(fine) + PartsOf(rest) + PartsOf(recent);
 }
 
 DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
@@ -196,6 +197,7 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   const int recent = std::max(
       {view.recent_begin, view.LowerBound(oldest), h.begin, view.fine});
   RowHead all = {h, h, h};
+  all.rest.key_rounding = view.key_rounding;
   all.rest.begin = std::max(h.begin, view.fine);
   all.rest.end = std::min(h.end, recent);
   all.fine.format = all.recent.format = FineFormat(h.format);
@@ -215,44 +217,51 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   return all;
 }
 
-void DecodePass::Attend(int layer) {
+void DecodePass::AddRow(int layer, int row, size_t* result, size_t* weights) {
   const HyperParams& p = params_;
   const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
   const size_t part_weights = size_t(p.group()) * kPartSlots;
-  tasks_.clear();
-  merges_.clear();
-  size_t result = 0, weights = 0;
-  bool gathers = false;
-  for (int r = 0; r < rows(); ++r) {
-    Sequence* const sequence = states_[r].sequence;
-    sequence->compressor.ObserveQuery(
-        layer, states_[r].position,
-        q_.data() + size_t(r) * p.heads * p.head_dim);
-    const bool wanted = sequence->compressor.gathers_attention();
-    gathers = gathers || wanted;
-    for (int h = 0; h < p.kv_heads; ++h) {
-      const RowHead head = HeadOf(layer, r, h);
-      const size_t offset = (size_t(r) * p.heads + h * p.group()) * p.head_dim;
-      const int64_t first = wanted ? static_cast<int64_t>(weights) : -1;
-      merges_.push_back(
-          {result, 0, attention_.data() + offset, head, first, sequence});
-      const auto add = [&](const DecodeHead& of, bool weigh) {
-        for (int part = 0; part < Parts(of); ++part) {
-          tasks_.push_back(
-              {of, part, result, weigh ? static_cast<int64_t>(weights) : -1});
-          result += part_floats;
-          if (weigh) weights += part_weights;
-          ++merges_.back().parts;
-        }
-      };
-      add(head.fine, wanted);
-      add(head.rest, wanted);
-      add(head.recent, wanted);
-      add(ColdHeadOf(r, h), false);
+  Sequence* const sequence = states_[row].sequence;
+  const bool wanted = sequence->compressor.gathers_attention();
+  for (int h = 0; h < p.kv_heads; ++h) {
+    const RowHead head = HeadOf(layer, row, h);
+    const size_t out = (size_t(row) * p.heads + h * p.group()) * p.head_dim;
+    const int64_t first = wanted ? static_cast<int64_t>(*weights) : -1;
+    const int cold = (cold_[merges_.size()].selected + kColdPartEntries - 1) /
+                     kColdPartEntries;
+    merges_.push_back({*result, head.parts() + cold, attention_.data() + out,
+                       head, first, sequence});
+    size_t to = *result;
+    for (const DecodeHead* of : {&head.fine, &head.rest, &head.recent}) {
+      for (int part = 0; part < PartsOf(*of); ++part, to += part_floats) {
+        tasks_.push_back(
+            {*of, part, to, wanted ? static_cast<int64_t>(*weights) : -1});
+        if (wanted) *weights += part_weights;
+      }
     }
+    *result += merges_.back().parts * part_floats;
+    AddColdTasks(static_cast<int>(merges_.size()) - 1);
   }
-  results_.Resize(result);
-  weights_.Resize(weights);
+}
+
+void DecodePass::AddColdTasks(int head) {
+  const ColdView& view = cold_[head];
+  if (view.length == 0) return;
+  const HyperParams& p = params_;
+  const Merge& merge = merges_[head];
+  DecodeHead part = ColdHeadOf(head / p.kv_heads, head % p.kv_heads);
+  for (int at = 0; at < view.length; at += kColdPartEntries) {
+    part.pages = view.pages.data() + at / kBlockEntries;
+    part.end = std::min(kColdPartEntries, view.length - at);
+    const size_t index =
+        merge.head.parts() + (view.first + at) / kColdPartEntries;
+    tasks_.push_back(
+        {part, 0,
+         merge.result + index * DecodePartFloats(p.group(), p.head_dim), -1});
+  }
+}
+
+void DecodePass::RunTasks() {
   context_.pool->ParallelRanges(
       static_cast<int>(tasks_.size()), [&](int i, int worker) {
         const Task& t = tasks_[i];
@@ -260,6 +269,40 @@ void DecodePass::Attend(int layer) {
                          results_.data() + t.result,
                          t.weights < 0 ? nullptr : weights_.data() + t.weights);
       });
+}
+
+// Where memory does not take at once what was selected of cold tiers.
+Status DecodePass::AttendFurtherViews(int layer) {
+  for (;;) {
+    tasks_.clear();
+    for (int i = 0; i < static_cast<int>(cold_.size()); ++i) {
+      if (cold_[i].last()) continue;
+      PKV_RETURN_IF_ERROR(sequences_[i / params_.kv_heads]->cold->Fetch(
+          layer, i % params_.kv_heads, &cold_[i]));
+      AddColdTasks(i);
+    }
+    if (tasks_.empty()) return {};
+    RunTasks();
+  }
+}
+
+Status DecodePass::Attend(int layer) {
+  const HyperParams& p = params_;
+  tasks_.clear();
+  merges_.clear();
+  size_t result = 0, weights = 0;
+  bool gathers = false;
+  for (int r = 0; r < rows(); ++r) {
+    Compressor& compressor = states_[r].sequence->compressor;
+    compressor.ObserveQuery(layer, states_[r].position,
+                            q_.data() + size_t(r) * p.heads * p.head_dim);
+    gathers = gathers || compressor.gathers_attention();
+    AddRow(layer, r, &result, &weights);
+  }
+  results_.Resize(result);
+  weights_.Resize(weights);
+  RunTasks();
+  PKV_RETURN_IF_ERROR(AttendFurtherViews(layer));
   ForRows([&](int r) {
     for (int h = 0; h < p.kv_heads; ++h) {
       const Merge& m = merges_[r * p.kv_heads + h];
@@ -268,6 +311,7 @@ void DecodePass::Attend(int layer) {
     }
   });
   if (gathers) GatherReceived(layer);
+  return {};
 }
 
 // Rows of a sequence one after the other: how many come at once must not show.
@@ -283,17 +327,15 @@ void DecodePass::GatherReceived(int layer) {
       if (decay < 1) {
         for (float& x : scores) x *= decay;
       }
-      PartResults all = {
-          results_.data() + m.result,
-          Parts(m.head.fine) + Parts(m.head.rest) + Parts(m.head.recent)};
+      PartResults all = {results_.data() + m.result, m.head.parts()};
       const float* weights = weights_.data() + m.weights;
       for (const DecodeHead* head :
            {&m.head.fine, &m.head.rest, &m.head.recent}) {
-        if (Parts(*head) == 0) continue;
+        if (PartsOf(*head) == 0) continue;
         const int first = head == &m.head.recent ? m.head.recent_begin : 0;
         AddReceived(*head, all, weights, scores.data() + first);
-        all.first += Parts(*head);
-        weights += Parts(*head) * size_t(head->group) * kPartSlots;
+        all.first += PartsOf(*head);
+        weights += PartsOf(*head) * size_t(head->group) * kPartSlots;
       }
     }
   });

@@ -54,6 +54,8 @@ class DecodePass {
     DecodeHead rest;
     DecodeHead recent;     // HeadView::recent_pages
     int recent_begin = 0;  // entry of their slot 0
+
+    int parts() const;
   };
   struct Task {  // one part of one row and KV head
     DecodeHead head;
@@ -63,7 +65,7 @@ class DecodePass {
   };
   struct Merge {  // the parts of one row and KV head
     size_t result = 0;
-    int parts = 0;
+    int parts = 0;  // of the cache, then of the cold tier
     float* out = nullptr;
     RowHead head;
     int64_t weights = -1;  // offset into weights_; < 0: not wanted
@@ -73,7 +75,12 @@ class DecodePass {
   Status Project(int layer);
   Status Append(int layer);
   Status FetchCold(int layer);
-  void Attend(int layer);
+  Status Attend(int layer);
+  void AddRow(int layer, int row, size_t* result, size_t* weights);
+  // Of what was fetched; `head` counts over rows and KV heads.
+  void AddColdTasks(int head);
+  Status AttendFurtherViews(int layer);
+  void RunTasks();
   RowHead HeadOf(int layer, int row, int head);
   DecodeHead ColdHeadOf(int row, int head);
   void GatherReceived(int layer);

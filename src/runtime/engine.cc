@@ -9,6 +9,7 @@
 #include "fmt/format.h"
 #include "kernels/attention_prefill.h"
 #include "kernels/matmul_int8.h"
+#include "runtime/model_skew.h"
 #include "runtime/session.h"
 
 namespace pyramidkv {
@@ -24,8 +25,8 @@ bool AllTiled(std::span<const LayerWeights> layers) {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<Model> model, std::unique_ptr<Tokenizer> tokenizer,
-             int threads, Compute compute, std::string offload_directory)
-      : offload_directory_(std::move(offload_directory)),
+             int threads, Compute compute, const EngineOptions& options)
+      : offload_directory_(options.offload_directory),
         model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
@@ -40,8 +41,10 @@ class EngineImpl final : public Engine {
     context_.any_tile_rows =
         compute_ == Compute::kInt8 && AllTiled(model_->layers());
     context_.exact = compute_ == Compute::kF32;
-    context_.bf16_attention = !context_.exact && HasNativeBf16();
+    if (!context_.exact) context_.attention = FastestAttentionForm();
     decode_ = std::make_unique<DecodePass>(context_);
+    skew_ = std::make_unique<ModelSkew>(context_, *tokenizer_,
+                                        options.cache_directory);
     FillInfo();
   }
 
@@ -104,7 +107,7 @@ class EngineImpl final : public Engine {
   }
   EngineParts Parts() {
     return {context_, decode_.get(), tokenizer_.get(),
-            compute_, info_.name,    {offload_directory_, nullptr}};
+            compute_, info_.name,    {offload_directory_, skew_.get()}};
   }
   void FillInfo();
 
@@ -117,6 +120,7 @@ class EngineImpl final : public Engine {
   PackedLayer packed_;
   ForwardContext context_;
   std::unique_ptr<DecodePass> decode_;
+  std::unique_ptr<ModelSkew> skew_;
   PagePool pages_;
   ModelInfo info_;
 };
@@ -209,8 +213,9 @@ const char* ComputeName(Compute compute) {
 Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
   if (options.compute == Compute::kInt8 && !HasInt8Products()) {
     return Status::Usage(
-        "compute int8 needs a CPU with AVX-512 VNNI, which this one is not: "
-        "take auto, bf16 or f32");
+        "compute int8 needs a CPU with AVX-512 VNNI or with AVX2, which this "
+        "one "
+        "is not: take auto, bf16 or f32");
   }
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                        Model::Load(options.model_path));
@@ -226,9 +231,9 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
     threads =
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
-  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
-      std::move(model), std::move(tokenizer), threads, options.compute,
-      options.offload_directory));
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer),
+                                   threads, options.compute, options));
 }
 
 }  // namespace pyramidkv

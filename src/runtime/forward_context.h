@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/attention_prefill.h"
 #include "kernels/matmul_prompt.h"
 #include "model/model.h"
 
@@ -23,9 +24,9 @@ struct ForwardContext {
   ThreadPool* pool = nullptr;
   PromptMatMul* prompt_matmul = nullptr;
   PackedLayer* packed = nullptr;
-  bool any_tile_rows = false;   // prompt tiles may be smaller than kPromptTile
-  bool exact = false;           // --compute f32: nothing is quantised
-  bool bf16_attention = false;  // prompt rows attend with bf16 products
+  bool any_tile_rows = false;  // prompt tiles may be smaller than kPromptTile
+  bool exact = false;          // --compute f32: nothing is quantised
+  AttentionForm attention = AttentionForm::kF32;  // of prompt rows
 };
 
 }  // namespace pyramidkv

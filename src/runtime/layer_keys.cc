@@ -4,6 +4,8 @@
 
 #include "base/check.h"
 #include "kernels/elementwise.h"
+#include "kernels/int16_rows.h"
+#include "kernels/key_rounding.h"
 #include "kernels/page_rows.h"
 
 namespace pyramidkv {
@@ -26,7 +28,9 @@ void LayerKeys::Configure(const Options& options) {
   options_ = options;
   cold_.assign(options.kv_heads, 0);
   past_.assign(options.kv_heads, 0);
-  for (auto* buffers : {&k_, &v_}) buffers->resize(options.kv_heads);
+  for (auto* buffers : {&k_, &v_, &k_scale_, &v_scale_}) {
+    buffers->resize(options.kv_heads);
+  }
   for (auto* buffers : {&k16_, &v16_, &half_v_}) {
     buffers->resize(options.kv_heads);
   }
@@ -41,9 +45,12 @@ void LayerKeys::Reserve(int head, int fresh, int64_t most) {
   } else {
     Grow(fresh, fresh, d, &half_v_[head]);
   }
-  if (!options_.bf16) return;
+  if (is_f32()) return;
   Grow(entries, most, d, &k16_[head]);
   Grow((entries + 1) / 2, (most + 1) / 2, 2 * d, &v16_[head]);
+  if (!is_int16()) return;
+  Grow(entries, most, 1, &k_scale_[head]);
+  Grow(entries, most, 1, &v_scale_[head]);
 }
 
 Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
@@ -61,8 +68,10 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
     }
   }
   // By pages: there may be fewer heads than threads.
-  pool->ParallelFor(static_cast<int>(items_.size()), [&](int i, int) {
-    LoadItem(items_[i], views[items_[i].head], cache.shape().format);
+  pages_.resize(pool->threads());
+  pool->ParallelFor(static_cast<int>(items_.size()), [&](int i, int worker) {
+    LoadItem(items_[i], views[items_[i].head], cache.shape().format,
+             &pages_[worker]);
   });
   for (int h = 0; h < options_.kv_heads; ++h) {
     LoadFine(cache, layer, h);
@@ -76,37 +85,58 @@ Status LayerKeys::LoadCold(const ColdTier& cold, int layer, int head) {
   float* const k = k_[head].data();
   float* const v = v_[head].data();
   PKV_RETURN_IF_ERROR(cold.Decode(layer, head, k, v));
-  if (!options_.bf16) return {};
-  const size_t d = options_.head_dim;
-  ToBf16(k, cold_[head] * d, k16_[head].data());
-  for (int i = 0; i < cold_[head]; ++i) {
-    StoreValueRow(v + i * d, options_.head_dim, i, v16_[head].data());
-  }
+  if (!is_f32()) StoreRows(head, 0, cold_[head], k, v);
   return {};
 }
 
-void LayerKeys::LoadItem(const Item& item, const HeadView& view,
-                         const PageFormat& format) {
-  const int first = item.page * kPageEntries;
-  const size_t at = size_t(cold_[item.head] + first) * options_.head_dim;
-  PageRows to;
-  if (options_.past_keys || !options_.bf16) to.k = k_[item.head].data() + at;
-  if (options_.f32_values) to.v = v_[item.head].data() + at;
-  if (options_.bf16) {
-    to.k16 = k16_[item.head].data() + at;
-    to.v16 = v16_[item.head].data() + at;
+void LayerKeys::StoreRows(int head, size_t first, int count, const float* k,
+                          const float* v) {
+  const int d = options_.head_dim;
+  uint16_t* const k16 = k16_[head].data() + first * d;
+  uint16_t* const v16 = v16_[head].data();
+  if (is_bf16()) ToBf16(k, size_t(count) * d, k16);
+  for (int i = 0; i < count; ++i) {
+    const size_t row = size_t(i) * d, entry = first + i;
+    if (is_bf16()) {
+      StoreValueRow(v + row, d, entry, v16);
+    } else {
+      k_scale_[head][entry] =
+          ToInt16Row(k + row, d, reinterpret_cast<int16_t*>(k16 + row));
+      v_scale_[head][entry] =
+          StoreInt16Values(v + row, d, entry, reinterpret_cast<int16_t*>(v16));
+    }
   }
+}
+
+// page: [2, kPageEntries, head_dim], memory of the worker.
+void LayerKeys::LoadItem(const Item& item, const HeadView& view,
+                         const PageFormat& format, AlignedBuffer<float>* page) {
+  const int first = item.page * kPageEntries;
+  const size_t entry = size_t(cold_[item.head]) + first;
+  const size_t at = entry * options_.head_dim;
   const int entries = std::min(kPageEntries, view.length - first);
+  PageRows to;
+  if (options_.past_keys || is_f32()) to.k = k_[item.head].data() + at;
+  if (options_.f32_values) to.v = v_[item.head].data() + at;
   // Pages begin with a pair of entries; behind an odd number of cold ones they
   // do not.
-  const bool pairs = to.v16 != nullptr && cold_[item.head] % 2 == 0;
-  if (!pairs) to.v16 = nullptr;
-  LoadPage(format, view.pages[item.page], entries, to);
-  if (pairs || !options_.bf16) return;
-  for (int i = 0; i < entries; ++i) {
-    StoreValueRow(to.v + size_t(i) * options_.head_dim, options_.head_dim,
-                  cold_[item.head] + first + i, v16_[item.head].data());
+  const bool pairs = entry % 2 == 0;
+  const float* const rounding = view.key_rounding;
+  if (is_bf16() && pairs && rounding == nullptr) {
+    to.k16 = k16_[item.head].data() + at;
+    to.v16 = v16_[item.head].data() + at;
+  } else if (!is_f32()) {
+    const size_t size = size_t{kPageEntries} * options_.head_dim;
+    page->Resize(2 * size);
+    if (to.k == nullptr) to.k = page->data();
+    if (to.v == nullptr) to.v = page->data() + size;
   }
+  LoadPage(format, view.pages[item.page], entries, to);
+  if (rounding != nullptr && to.k != nullptr) {
+    AddKeyMean(rounding, options_.head_dim, entries, to.k);
+  }
+  if (is_f32() || to.k16 != nullptr) return;
+  StoreRows(item.head, entry, entries, to.k, to.v);
 }
 
 // In place of what the pages say.
@@ -122,14 +152,13 @@ void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
     }
     const int entry = cold_[head] + i;
     const size_t at = size_t(entry) * d;
-    if (options_.past_keys || !options_.bf16) {
+    if (options_.past_keys || is_f32()) {
       std::copy(k.begin(), k.end(), k_[head].data() + at);
     }
-    if (options_.f32_values)
+    if (options_.f32_values) {
       std::copy(v.begin(), v.end(), v_[head].data() + at);
-    if (!options_.bf16) continue;
-    ToBf16(k.data(), d, k16_[head].data() + at);
-    StoreValueRow(v.data(), d, entry, v16_[head].data());
+    }
+    if (!is_f32()) StoreRows(head, entry, 1, k.data(), v.data());
   }
 }
 
@@ -143,14 +172,12 @@ void LayerKeys::Add(int row, const float* k, const float* v) {
     } else {
       ToF16(v, d, half_v_[h].data() + size_t(row) * d);
     }
-    if (!options_.bf16) continue;
-    ToBf16(k, d, k16_[h].data() + at * d);
-    StoreValueRow(v, d, at, v16_[h].data());
+    if (!is_f32()) StoreRows(h, at, 1, k, v);
   }
 }
 
 void LayerKeys::Close(int rows) {
-  if (!options_.bf16) return;
+  if (is_f32()) return;
   const size_t d = options_.head_dim;
   for (int h = 0; h < options_.kv_heads; ++h) {
     const size_t end = size_t(before(h)) + rows;

@@ -2,9 +2,9 @@
 // what the cache holds of the past, both decoded, and then the rows of the
 // pass.
 //
-// Attention reads bf16 where the CPU multiplies it; f32 is there for those who
-// score and store. Of values that reach the cache as f16 and that nobody
-// scores, the f16 form is held in place of f32.
+// Attention reads the form that the CPU multiplies fastest; f32 is there for
+// those who score and store. Of values that reach the cache as f16 and that
+// nobody scores, the f16 form is held in place of f32.
 //
 // Thread safety: different rows may be added in parallel.
 
@@ -19,6 +19,7 @@
 #include "base/thread_pool.h"
 #include "cache/cold_tier.h"
 #include "cache/kv_cache.h"
+#include "kernels/attention_prefill.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -26,8 +27,8 @@ namespace pyramidkv {
 class LayerKeys {
  public:
   struct Options {
-    bool bf16 = false;       // what attention reads; else f32
-    bool past_keys = true;   // in f32: somebody scores them
+    AttentionForm form = AttentionForm::kF32;  // what attention reads
+    bool past_keys = true;                     // in f32: somebody scores them
     bool f32_values = true;  // somebody scores values, or stores them finer
     int kv_heads = 0;
     int head_dim = 0;
@@ -68,6 +69,13 @@ class LayerKeys {
   // bf16, in the form of AttendPrefillBf16.
   const uint16_t* bf16_k(int head) const { return k16_[head].data(); }
   const uint16_t* bf16_v(int head) const { return v16_[head].data(); }
+  // In the form of AttendPrefillInt16.
+  Int16Entries int16(int head) const {
+    return {reinterpret_cast<const int16_t*>(k16_[head].data()),
+            k_scale_[head].data(),
+            reinterpret_cast<const int16_t*>(v16_[head].data()),
+            v_scale_[head].data()};
+  }
 
  private:
   struct Item {
@@ -77,15 +85,25 @@ class LayerKeys {
   void Reserve(int head, int fresh, int64_t most);
   Status LoadCold(const ColdTier& cold, int layer, int head);
   void LoadItem(const Item& item, const HeadView& view,
-                const PageFormat& format);
+                const PageFormat& format, AlignedBuffer<float>* page);
   void LoadFine(const KvCache& cache, int layer, int head);
+  bool is_f32() const { return options_.form == AttentionForm::kF32; }
+  bool is_bf16() const { return options_.form == AttentionForm::kBf16; }
+  bool is_int16() const { return options_.form == AttentionForm::kInt16; }
+  // k, v [count, head_dim] become what attention reads of the entries from
+  // `first` on, in 16 bits.
+  void StoreRows(int head, size_t first, int count, const float* k,
+                 const float* v);
 
   Options options_;
-  std::vector<int> cold_, past_;                    // [kv_heads]
-  std::vector<AlignedBuffer<float>> k_, v_;         // [kv_heads]
-  std::vector<AlignedBuffer<uint16_t>> k16_, v16_;  // [kv_heads] bf16
-  std::vector<AlignedBuffer<uint16_t>> half_v_;     // [kv_heads] f16
+  std::vector<int> cold_, past_;             // [kv_heads]
+  std::vector<AlignedBuffer<float>> k_, v_;  // [kv_heads]
+  // [kv_heads] bf16, or int16 with the scales of entries.
+  std::vector<AlignedBuffer<uint16_t>> k16_, v16_;
+  std::vector<AlignedBuffer<float>> k_scale_, v_scale_;
+  std::vector<AlignedBuffer<uint16_t>> half_v_;  // [kv_heads] f16
   std::vector<Item> items_;
+  std::vector<AlignedBuffer<float>> pages_;  // [threads] decoded ones
 };
 
 }  // namespace pyramidkv

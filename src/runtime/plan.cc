@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
-#include "cache/kv_cache.h"
+#include "cache/cold_size.h"
+#include "cache/fine_pages.h"
+#include "kernels/kv_codec.h"
 #include "model/model.h"
 #include "policy/layer_scores.h"
 #include "policy/registry.h"
@@ -77,9 +80,14 @@ class Planner {
     return dims_.sliding_window > 0 && narrower &&
            !dims_.window_layers.empty() && dims_.window_layers[layer];
   }
-  // A ring holds consecutive positions: none are stored.
-  int64_t RingBytes() const {
-    const int64_t pages = (ring_entries_ + kPageEntries - 1) / kPageEntries;
+  // Nothing leaves it (infinigen).
+  bool IsWhole(int layer) const {
+    return !IsRing(layer) &&
+           layer < std::min(spec_.full_layers, dims_.layers - 1);
+  }
+  // Of a layer with consecutive positions: none are stored.
+  int64_t LayerBytes(int entries) const {
+    const int64_t pages = (entries + kPageEntries - 1) / kPageEntries;
     return (pages * page_bytes_ + fine_bytes_) * dims_.kv_heads;
   }
   int64_t FullBytes(int layer) const {
@@ -87,6 +95,7 @@ class Planner {
     return 2 * entries * dims_.kv_heads * dims_.head_dim * kF16Bytes;
   }
   BudgetRequest Request() const;
+  std::optional<PlanTier> Tier(std::span<const int> kept) const;
   void WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const;
 
   const CacheSpec& spec_;
@@ -106,7 +115,9 @@ BudgetRequest Planner::Request() const {
   r.side_bytes = SideBytesPerEntry(spec_);
   for (int l = 0; l < dims_.layers; ++l) {
     if (IsRing(l)) {
-      r.other_bytes += RingBytes();
+      r.other_bytes += LayerBytes(ring_entries_);
+    } else if (IsWhole(l)) {
+      r.other_bytes += LayerBytes(entries_);
     } else {
       ++r.layers;
     }
@@ -126,6 +137,24 @@ void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
       most));
 }
 
+// kept: [layers with budgets, kv_heads]. Streamed prompts come in chunks:
+// then extents and arrays may be up to an eighth larger.
+std::optional<PlanTier> Planner::Tier(std::span<const int> kept) const {
+  if (!spec_.offloads()) return std::nullopt;
+  ColdTierOptions options;
+  options.format = {dims_.head_dim, spec_.type_k, spec_.type_v};
+  options.format.entries = kBlockEntries;
+  options.index = spec_.index;
+  options.partial = spec_.partial;
+  options.resident = spec_.resident;
+  std::vector<int> left;
+  for (const int budget : kept) left.push_back(std::max(0, entries_ - budget));
+  const ColdTierSize size = SizeOfColdTier(options, left);
+  const int64_t n = dims_.sequences;
+  return PlanTier{n * size.entries, n * size.bytes, n * size.index_bytes,
+                  n * size.file_bytes};
+}
+
 Result<CachePlan> Planner::Plan() const {
   const BudgetRequest request = Request();
   PKV_ASSIGN_OR_RETURN(const Budgets budgets, ResolveBudgets(spec_, request));
@@ -139,7 +168,10 @@ Result<CachePlan> Planner::Plan() const {
     PlanLayer layer;
     layer.layer = l;
     if (IsRing(l)) {
-      layer.bytes = RingBytes() * dims_.sequences;
+      layer.bytes = LayerBytes(ring_entries_) * dims_.sequences;
+    } else if (IsWhole(l)) {
+      layer.budget = entries_;
+      layer.bytes = LayerBytes(entries_) * dims_.sequences;
     } else {
       const std::vector<int> heads(next, next + dims_.kv_heads);
       next += dims_.kv_heads;
@@ -150,6 +182,8 @@ Result<CachePlan> Planner::Plan() const {
     plan.bytes_full += FullBytes(l) * dims_.sequences;
     plan.layers.push_back(layer);
   }
+  plan.tier = Tier(budgets.entries);
+  if (plan.tier) plan.bytes += plan.tier->bytes;
   plan.saved = 1 - static_cast<double>(plan.bytes) / plan.bytes_full;
   WarnIfGlobal(budgets, &plan);
   return plan;
@@ -160,6 +194,12 @@ Result<CachePlan> Planner::Plan() const {
 Result<CachePlan> PlanCache(std::string_view spec, const PlanDims& dims) {
   PKV_ASSIGN_OR_RETURN(const CacheSpec parsed, ParseCacheSpec(spec));
   PKV_RETURN_IF_ERROR(CheckDims(dims));
+  if (parsed.offloads() && dims.sliding_window > 0 &&
+      dims.window_layers.empty()) {
+    return Status::Usage(
+        "cache spec: remainder=offload: all layers of this model have a "
+        "sliding window; allowed: remainder=drop");
+  }
   return Planner(parsed, dims).Plan();
 }
 

@@ -114,6 +114,37 @@ TEST(PlanCacheTest, GlobalSplitSaysWhatItMayTake) {
   EXPECT_THAT(plan.warnings[0], HasSubstr("heads=global"));
 }
 
+TEST(PlanCacheTest, CountsTheColdTier) {
+  EXPECT_FALSE(Plan("snapkv,keep=0.25", kSmall).tier.has_value());
+  EXPECT_FALSE(Plan("infinigen,keep=1", kSmall).tier.has_value());
+  // 28 of 30 layers keep 64 of 2,048 entries of three heads.
+  const int64_t heads = 28 * 3, entries = 2048 - 64, block = 16 * 64 * 4;
+  const CachePlan memory = Plan("infinigen", kSmall);
+  ASSERT_TRUE(memory.tier.has_value());
+  EXPECT_EQ(memory.layers[1].budget, 2048);
+  EXPECT_EQ(memory.layers[1].bytes, Plan("full", kSmall).layers[1].bytes);
+  EXPECT_EQ(memory.layers[2].budget, 64);
+  EXPECT_EQ(memory.tier->entries, heads * entries);
+  EXPECT_EQ(memory.tier->index_bytes, heads * entries * 10);
+  EXPECT_EQ(memory.tier->file_bytes, 0);
+  // Blocks, one begun, the index and positions.
+  EXPECT_EQ(memory.tier->bytes, heads * (125 * block + entries * 14));
+  int64_t hot = 0;
+  for (const PlanLayer& layer : memory.layers) hot += layer.bytes;
+  EXPECT_EQ(memory.bytes, hot + memory.tier->bytes);
+  const CachePlan disk = Plan("infinigen,resident=0.25,index=skew", kSmall);
+  EXPECT_EQ(disk.tier->file_bytes, 48 << 20);
+  EXPECT_EQ(disk.tier->index_bytes, heads * entries * 12);
+  EXPECT_EQ(disk.tier->bytes, heads * (32 * block + entries * 16));
+  EXPECT_GT(disk.saved, 0.6);
+  // The same entries, wherever they are.
+  const CachePlan half = Plan("snapkv,keep=0.5,remainder=offload", kSmall);
+  EXPECT_EQ(half.tier->entries, 90 * 1024);
+  PlanDims four = kSmall;
+  four.sequences = 4;
+  EXPECT_EQ(Plan("infinigen", four).tier->bytes, 4 * memory.tier->bytes);
+}
+
 TEST(PlanCacheTest, Errors) {
   EXPECT_EQ(PlanCache("snapkv", kSmall).status().code(), StatusCode::kUsage);
   EXPECT_EQ(PlanCache("snapkv,memory=1MiB", kSmall).status().code(),

@@ -14,7 +14,7 @@ constexpr int kMaxWaveRows = 16 * kPromptTile;
 
 // Every later token attends to the first ones, so that their rounding is
 // everyone's: they take a third off the divergence at no cost.
-constexpr int kFinePositions = 16;
+constexpr int kFineRows = 16;
 
 // KVzip (arXiv 2505.23416), section 3.2, with smaller chunks: attention to a
 // chunk is sharper when less is repeated at once (docs/policies.md).
@@ -74,6 +74,9 @@ PromptPass::PromptPass(const ForwardContext& context,
   for (const Sequence* s : targets_) {
     const ScorerNeeds needs = s->compressor.needs();
     window_rows_ = std::max(window_rows_, needs.window_rows);
+    if (s->compressor.fits_rounding()) {
+      window_rows_ = std::max(window_rows_, Compressor::kRoundingQueries);
+    }
     keep_lse_ = keep_lse_ || needs.all_rows || needs.repetition;
     keep_queries_ = keep_queries_ || keep_lse_ || needs.query_statistics;
     repeats = repeats || needs.repetition;
@@ -126,7 +129,7 @@ int PromptPass::rows_in(int tile) const {
 PromptRows PromptPass::rows_of(int tile) const {
   const int rows = rows_in(tile);
   const int position = segment_of(tile).position + first_row(tile);
-  return {rows, std::clamp(kFinePositions - position, 0, rows)};
+  return {rows, std::clamp(kFineRows - position, 0, rows)};
 }
 
 const float* PromptPass::last_hidden() const {
@@ -154,11 +157,11 @@ Status PromptPass::Begin(int prompt_end) {
 // What of K and V somebody reads in f32.
 LayerKeys::Options PromptPass::KeyOptions() const {
   LayerKeys::Options options;
-  options.bf16 = context_.bf16_attention;
+  options.form = context_.attention;
   options.kv_heads = params_.kv_heads;
   options.head_dim = params_.head_dim;
   options.past_keys = false;
-  options.f32_values = !context_.bf16_attention;
+  options.f32_values = context_.attention == AttentionForm::kF32;
   for (const Sequence* s : targets_) {
     const Compressor& compressor = s->compressor;
     const bool scores = compressor.needs().window_rows > 0;
@@ -385,10 +388,16 @@ void PromptPass::AttendRows(int tile, int worker) {
       t.end[i] = before + segment.entry + row + 1;
     }
     if (IsSparse()) blocks_.Choose(h, worker, &t);
-    if (context_.bf16_attention) {
-      AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
-    } else {
-      AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
+    switch (context_.attention) {
+      case AttentionForm::kF32:
+        AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
+        break;
+      case AttentionForm::kBf16:
+        AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
+        break;
+      case AttentionForm::kInt16:
+        AttendPrefillInt16(t, keys.int16(h), &s->prefill);
+        break;
     }
   }
 }
@@ -462,7 +471,7 @@ Status PromptPass::EndLayer() {
                           segments_[s].to});
   }
   entries.repetition = repetition;
-  entries.bf16 = context_.bf16_attention;
+  entries.bf16 = context_.attention == AttentionForm::kBf16;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(
         s->compressor.OnLayer(entries, &s->cache, context_.pool));

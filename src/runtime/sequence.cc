@@ -6,6 +6,7 @@
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
 #include "kernels/rope.h"
+#include "runtime/model_skew.h"
 
 namespace pyramidkv {
 namespace {
@@ -43,19 +44,16 @@ Status Sequence::Open(const ColdPlace& place) {
         "all layers of this model have a sliding window; allowed: "
         "remainder=drop");
   }
-  if (spec.index == IndexKind::kSkew && place.skew == nullptr) {
-    return Status::Usage(
-        "cache spec: index=skew needs directions measured on the model, and "
-        "nothing measures them yet; allowed: index=sign, quest or cluster");
-  }
   ColdTierOptions options;
+  if (spec.index == IndexKind::kSkew) {
+    PKV_ASSIGN_OR_RETURN(options.skew, place.skew->Get());
+  }
   options.layers = p.layers;
   options.kv_heads = p.kv_heads;
   options.format = cache.shape().format;
   options.format.entries = kBlockEntries;
   options.index = spec.index;
   options.partial = spec.partial;
-  options.skew = place.skew;
   options.alpha = spec.alpha;
   options.fetch = spec.fetch;
   options.resident = spec.resident;

@@ -18,10 +18,12 @@
 
 namespace pyramidkv {
 
+class ModelSkew;
+
 // What a cold tier needs beside the spec.
 struct ColdPlace {
-  std::string directory;        // ColdTierOptions::directory
-  const float* skew = nullptr;  // ColdTierOptions::skew
+  std::string directory;      // ColdTierOptions::directory
+  ModelSkew* skew = nullptr;  // for index=skew; never null then
 };
 
 struct Sequence {
@@ -31,6 +33,7 @@ struct Sequence {
            int context_size, int reserve_tokens);
 
   // Opens what the spec names: a profile, a cold tier. Before anything else.
+  // With index=skew it may measure the model, as long as a prompt takes.
   // Errors: kUsage where the spec does not suit the model; kRuntime.
   Status Open(const ColdPlace& place);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "fmt/format.h"
+#include "runtime/model_skew.h"
 
 namespace pyramidkv {
 namespace {
@@ -271,6 +272,11 @@ KvReport SessionImpl::Report() const {
       report.entries_full * 2 * shape.format.head_dim * kF16Bytes;
   report.peak_bytes = peak_bytes_;
   report.warnings = compressor.warnings();
+  if (compressor.spec().offloads() &&
+      compressor.spec().index == IndexKind::kSkew &&
+      !parts_.cold.skew->warning().empty()) {
+    report.warnings.push_back(parts_.cold.skew->warning());
+  }
   double mass = 0;
   bool known = position() > 0;
   for (int l = 0; l < shape.layers; ++l) {

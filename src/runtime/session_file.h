@@ -15,6 +15,8 @@
 #ifndef PYRAMIDKV_RUNTIME_SESSION_FILE_H_
 #define PYRAMIDKV_RUNTIME_SESSION_FILE_H_
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +29,7 @@
 
 namespace pyramidkv {
 
-inline constexpr uint32_t kSessionFileVersion = 1;
+inline constexpr uint32_t kSessionFileVersion = 3;
 inline constexpr size_t kChunkBytes = size_t{1} << 20;
 inline constexpr size_t kSessionHeaderBytes = 56;
 inline constexpr size_t kChunkHeaderBytes = 16;
@@ -40,14 +42,28 @@ struct SessionFileId {
   bool operator==(const SessionFileId&) const = default;
 };
 
+// The system calls of a writer, for tests that make them fail.
+class SessionFileCalls {
+ public:
+  virtual ~SessionFileCalls() = default;
+  virtual ssize_t Write(int fd, std::span<const std::byte> bytes);
+  virtual int Sync(int fd);
+  virtual int Rename(const char* from, const char* to);
+};
+
+// Removes what writers of `path` left beside it that died.
+void RemoveSessionLitter(const std::string& path);
+
 // Writes beside `path` ("path.tmp-PID-N") and takes its place in Commit.
 class SessionFileWriter {
  public:
-  // Removes what writers of the same path left behind that died.
+  // Removes litter first.
   // Errors: kUsage if `path` is something other than a regular file, kRuntime
   // if its directory cannot be written to.
+  // calls: null for the system's.
   static Result<std::unique_ptr<SessionFileWriter>> Create(
-      const std::string& path, const SessionFileId& id);
+      const std::string& path, const SessionFileId& id,
+      std::unique_ptr<SessionFileCalls> calls = nullptr);
   // Without a successful Commit the old file stays and nothing else does.
   ~SessionFileWriter();
   SessionFileWriter(const SessionFileWriter&) = delete;
@@ -60,14 +76,16 @@ class SessionFileWriter {
   Status Commit();
 
  private:
-  SessionFileWriter(std::string path, const SessionFileId& id);
-  Status OpenTemporary();
+  SessionFileWriter(std::string path, const SessionFileId& id,
+                    std::unique_ptr<SessionFileCalls> calls);
+  Status OpenBeside();
   Status WriteAll(std::span<const std::byte> bytes);
   Status FlushChunk();
   Status Failed(const char* what, int error) const;
 
   std::string path_, temporary_;  // the latter empty: none
   SessionFileId id_;
+  std::unique_ptr<SessionFileCalls> calls_;
   int fd_ = -1;
   std::vector<std::byte> chunk_;  // room for its header, then its bytes
   uint64_t payload_bytes_ = 0;

@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <string>
 
@@ -143,7 +145,7 @@ TEST_F(SessionFileTest, RandomBitsOfThePayloadCount) {
   ASSERT_TRUE(Write(RandomBytes(kChunkBytes / 4, 3)).ok());
   const auto file = FileBytes();
   std::mt19937 random(4);
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 10000; ++i) {
     const size_t bit = random() % (file.size() * 8);
     const std::byte flipped =
         file[bit / 8] ^ static_cast<std::byte>(1 << bit % 8);
@@ -166,7 +168,7 @@ TEST_F(SessionFileTest, TruncationAnywhereIsRefused) {
     }
   }
   std::mt19937 random(6);
-  for (int i = 0; i < 300; ++i) sizes.push_back(random() % file.size());
+  for (int i = 0; i < 1000; ++i) sizes.push_back(random() % file.size());
   std::sort(sizes.rbegin(), sizes.rend());
   for (size_t size : sizes) {
     if (size >= file.size()) continue;
@@ -244,11 +246,11 @@ TEST_F(SessionFileTest, OtherFilesAreNamedAsSuch) {
             StatusCode::kModel);
   ASSERT_TRUE(Write(RandomBytes(10, 1)).code() == StatusCode::kOk);
   auto file = FileBytes();
-  StoreLittle(uint32_t{2}, &file[8]);
+  StoreLittle(kSessionFileVersion + 1, &file[8]);
   StoreLittle(HeaderChecksum(std::span(file).first(kSessionHeaderBytes - 8)),
               &file[kSessionHeaderBytes - 8]);
   Replace(file);
-  EXPECT_THAT(Verify().message(), HasSubstr("version 2, expected 1"));
+  EXPECT_THAT(Verify().message(), HasSubstr("version 4, expected 3"));
 }
 
 TEST_F(SessionFileTest, AnAbandonedWriteLeavesTheOldFile) {
@@ -282,6 +284,107 @@ TEST_F(SessionFileTest, NoRoomIsAnErrorAndLeavesTheOldFile) {
   EXPECT_EQ(result, 0);
   EXPECT_EQ(FilesInDirectory(), 1);
   EXPECT_EQ(FileBytes(), before);
+}
+
+// Writes a part of what it is asked for, now and then nothing; fails after
+// some bytes, or where it is told to.
+class StutteringCalls : public SessionFileCalls {
+ public:
+  struct Plan {
+    size_t most = std::numeric_limits<size_t>::max();  // of one write
+    int64_t room = std::numeric_limits<int64_t>::max();
+    int write_error = ENOSPC;  // behind it; 0: writes nothing
+    int sync_error = 0;
+    int rename_error = 0;
+  };
+  explicit StutteringCalls(const Plan& plan) : plan_(plan) {}
+
+  ssize_t Write(int fd, std::span<const std::byte> bytes) override {
+    if (calls_++ % 3 == 1) return Fail(EINTR);
+    if (plan_.room <= 0) {
+      return plan_.write_error == 0 ? 0 : Fail(plan_.write_error);
+    }
+    const size_t most = std::min<size_t>(plan_.most, plan_.room);
+    const ssize_t n =
+        SessionFileCalls::Write(fd, bytes.first(std::min(most, bytes.size())));
+    plan_.room -= n;
+    return n;
+  }
+  int Sync(int fd) override {
+    return plan_.sync_error != 0 ? static_cast<int>(Fail(plan_.sync_error))
+                                 : SessionFileCalls::Sync(fd);
+  }
+  int Rename(const char* from, const char* to) override {
+    return plan_.rename_error != 0 ? static_cast<int>(Fail(plan_.rename_error))
+                                   : SessionFileCalls::Rename(from, to);
+  }
+
+ private:
+  static ssize_t Fail(int error) {
+    errno = error;
+    return -1;
+  }
+  Plan plan_;
+  int calls_ = 0;
+};
+
+TEST_F(SessionFileTest, ShortWritesAreGoneOnWith) {
+  const auto bytes = RandomBytes(kChunkBytes + 12345, 1);
+  ASSERT_TRUE(Write(bytes).ok());
+  const auto want = FileBytes();
+  for (size_t most : {size_t{7}, size_t{4096}, kChunkBytes - 1}) {
+    const size_t size = most < 100 ? 5000 : bytes.size();
+    StutteringCalls::Plan plan;
+    plan.most = most;
+    auto writer = SessionFileWriter::Create(
+        path_, kId, std::make_unique<StutteringCalls>(plan));
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->Append(std::span(bytes).first(size)).ok());
+    ASSERT_TRUE((*writer)->Commit().ok());
+    EXPECT_TRUE(Verify().ok());
+    if (size == bytes.size()) {
+      EXPECT_EQ(FileBytes(), want);
+    }
+  }
+}
+
+// Wherever it is: the error says what, and the old file is as it was.
+TEST_F(SessionFileTest, WhatFailsLeavesTheOldFile) {
+  const auto bytes = RandomBytes(kChunkBytes + 500, 1);
+  ASSERT_TRUE(Write(RandomBytes(100, 2)).ok());
+  const auto before = FileBytes();
+  std::vector<std::pair<StutteringCalls::Plan, const char*>> plans;
+  std::mt19937 random(3);
+  const auto whole =
+      static_cast<int64_t>(kSessionHeaderBytes + 2 * kChunkHeaderBytes +
+                           bytes.size() + kSessionFooterBytes);
+  for (int i = 0; i < 60; ++i) {
+    StutteringCalls::Plan plan;
+    plan.most = 100'000;
+    plan.room = i < 10 ? i * 13 : i < 20 ? whole - i + 9 : random() % whole;
+    plan.write_error = i % 3 == 0 ? 0 : i % 3 == 1 ? ENOSPC : EIO;
+    plans.emplace_back(plan, i % 3 == 2 ? "nput/output" : "No space left");
+  }
+  for (const bool rename : {false, true}) {
+    StutteringCalls::Plan plan;
+    (rename ? plan.rename_error : plan.sync_error) = rename ? EROFS : EIO;
+    plans.emplace_back(plan, rename ? "ead-only" : "nput/output");
+  }
+  for (const auto& [plan, named] : plans) {
+    const auto save = [&, &p = plan]() -> Status {
+      PKV_ASSIGN_OR_RETURN(
+          auto writer, SessionFileWriter::Create(
+                           path_, kId, std::make_unique<StutteringCalls>(p)));
+      PKV_RETURN_IF_ERROR(writer->Append(bytes));
+      return writer->Commit();
+    };
+    const Status status = save();
+    EXPECT_EQ(status.code(), StatusCode::kRuntime) << plan.room;
+    EXPECT_THAT(status.message(), HasSubstr(named));
+    EXPECT_THAT(status.message(), HasSubstr(path_));
+    EXPECT_EQ(FilesInDirectory(), 1);
+    EXPECT_EQ(FileBytes(), before);
+  }
 }
 
 TEST_F(SessionFileTest, TheNextWriterRemovesWhatADeadOneLeft) {

@@ -1,19 +1,16 @@
 // Writing session files: SessionFileWriter.
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
-#include <ctime>
 #include <filesystem>
 #include <system_error>
 
+#include "base/temporary_file.h"
 #include "fmt/format.h"
 #include "runtime/little_endian.h"
 #include "runtime/session_checksum.h"
@@ -22,12 +19,6 @@
 namespace pyramidkv {
 namespace {
 
-constexpr char kTemporaryMark[] = ".tmp-";
-constexpr int kMostTemporaries = 1000;  // of one process, at the same time
-// A process id is used again one day; a writer needs the lock from its first
-// moment on.
-constexpr time_t kStaleSeconds = 60;
-
 // Where the file really is: renaming over a symbolic link would replace it.
 std::string ResolveLinks(const std::string& path) {
   std::error_code error;
@@ -35,56 +26,24 @@ std::string ResolveLinks(const std::string& path) {
   return error ? path : real.string();
 }
 
-std::string DirectoryOf(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
-bool ProcessLives(pid_t pid) { return kill(pid, 0) == 0 || errno == EPERM; }
-
-// `rest` of a temporary name behind its mark: "PID-N". 0: another file's.
-pid_t ProcessOf(std::string_view rest) {
-  int pid = 0, number = 0;
-  const char* const end = rest.data() + rest.size();
-  const auto first = std::from_chars(rest.data(), end, pid);
-  if (first.ec != std::errc() || first.ptr == end || *first.ptr != '-') {
-    return 0;
-  }
-  const auto second = std::from_chars(first.ptr + 1, end, number);
-  return second.ec == std::errc() && second.ptr == end && pid > 0 ? pid : 0;
-}
-
-// A writer holds a lock, which ends with it.
-void RemoveIfStale(const std::string& path, pid_t pid) {
-  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0) return;
-  struct stat info;
-  const bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
-  if (!held && fstat(fd, &info) == 0 &&
-      (!ProcessLives(pid) || time(nullptr) - info.st_mtime > kStaleSeconds)) {
-    unlink(path.c_str());
-  }
-  close(fd);
-}
-
-void RemoveStale(const std::string& path) {
-  const std::string prefix =
-      std::filesystem::path(path).filename().string() + kTemporaryMark;
-  std::error_code error;
-  std::filesystem::directory_iterator entry(DirectoryOf(path), error);
-  for (; !error && entry != std::filesystem::directory_iterator();
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (!name.starts_with(prefix)) continue;
-    const pid_t pid = ProcessOf(std::string_view(name).substr(prefix.size()));
-    if (pid != 0) RemoveIfStale(entry->path().string(), pid);
-  }
-}
-
 }  // namespace
 
-SessionFileWriter::SessionFileWriter(std::string path, const SessionFileId& id)
-    : path_(std::move(path)), id_(id) {
+void RemoveSessionLitter(const std::string& path) {
+  RemoveStaleTemporaries(ResolveLinks(path));
+}
+
+ssize_t SessionFileCalls::Write(int fd, std::span<const std::byte> bytes) {
+  return write(fd, bytes.data(), bytes.size());
+}
+int SessionFileCalls::Sync(int fd) { return fsync(fd); }
+int SessionFileCalls::Rename(const char* from, const char* to) {
+  return rename(from, to);
+}
+
+SessionFileWriter::SessionFileWriter(std::string path, const SessionFileId& id,
+                                     std::unique_ptr<SessionFileCalls> calls)
+    : path_(std::move(path)), id_(id), calls_(std::move(calls)) {
+  if (calls_ == nullptr) calls_ = std::make_unique<SessionFileCalls>();
   chunk_.reserve(kChunkHeaderBytes + kChunkBytes);
   chunk_.resize(kChunkHeaderBytes);
 }
@@ -100,10 +59,11 @@ Status SessionFileWriter::Failed(const char* what, int error) const {
 }
 
 Result<std::unique_ptr<SessionFileWriter>> SessionFileWriter::Create(
-    const std::string& path, const SessionFileId& id) {
+    const std::string& path, const SessionFileId& id,
+    std::unique_ptr<SessionFileCalls> calls) {
   std::unique_ptr<SessionFileWriter> writer(
-      new SessionFileWriter(ResolveLinks(path), id));
-  PKV_RETURN_IF_ERROR(writer->OpenTemporary());
+      new SessionFileWriter(ResolveLinks(path), id, std::move(calls)));
+  PKV_RETURN_IF_ERROR(writer->OpenBeside());
   std::vector<std::byte> header(kSessionHeaderBytes);
   std::memcpy(header.data(), "PKVSESS\x1a", 8);
   StoreLittle(kSessionFileVersion, &header[8]);
@@ -120,27 +80,19 @@ Result<std::unique_ptr<SessionFileWriter>> SessionFileWriter::Create(
   return writer;
 }
 
-Status SessionFileWriter::OpenTemporary() {
+Status SessionFileWriter::OpenBeside() {
   struct stat old;
   const bool exists = stat(path_.c_str(), &old) == 0;
   if (exists && !S_ISREG(old.st_mode)) {
     return Status::Usage(fmt::format(
         "cannot save the session: {} is not a regular file", path_));
   }
-  RemoveStale(path_);
-  for (int n = 0; n < kMostTemporaries && fd_ < 0; ++n) {
-    std::string name =
-        fmt::format("{}{}{}-{}", path_, kTemporaryMark, getpid(), n);
-    fd_ = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ >= 0) {
-      temporary_ = std::move(name);
-    } else if (errno != EEXIST) {
-      return Failed("writing beside", errno);
-    }
+  RemoveSessionLitter(path_);
+  fd_ = OpenTemporary(path_, 0666, &temporary_);
+  if (fd_ < 0) {
+    temporary_.clear();
+    return Failed("writing beside", errno);
   }
-  if (fd_ < 0) return Failed("writing beside", EEXIST);
-  // Where there are no locks, process ids have to do.
-  [[maybe_unused]] const int locked = flock(fd_, LOCK_EX | LOCK_NB);
   if (exists && fchmod(fd_, old.st_mode & 07777) != 0) {
     return Failed("keeping the mode of", errno);
   }
@@ -149,7 +101,7 @@ Status SessionFileWriter::OpenTemporary() {
 
 Status SessionFileWriter::WriteAll(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = write(fd_, bytes.data(), bytes.size());
+    const ssize_t n = calls_->Write(fd_, bytes);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return Failed("writing", n < 0 ? errno : ENOSPC);
     bytes = bytes.subspan(static_cast<size_t>(n));
@@ -191,8 +143,8 @@ Status SessionFileWriter::Commit() {
   StoreLittle(FooterChecksum(checksums_, std::span(footer).first(24)),
               &footer[24]);
   PKV_RETURN_IF_ERROR(WriteAll(footer));
-  if (fsync(fd_) != 0) return Failed("writing", errno);
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (calls_->Sync(fd_) != 0) return Failed("writing", errno);
+  if (calls_->Rename(temporary_.c_str(), path_.c_str()) != 0) {
     return Failed("renaming to", errno);
   }
   temporary_.clear();
@@ -200,7 +152,7 @@ Status SessionFileWriter::Commit() {
       open(DirectoryOf(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return Failed("syncing the directory of", errno);
   // Some file systems cannot sync a directory, and need not.
-  const int error = fsync(directory) == 0 ? 0 : errno;
+  const int error = calls_->Sync(directory) == 0 ? 0 : errno;
   close(directory);
   if (error != 0 && error != EINVAL && error != ENOTSUP) {
     return Failed("syncing the directory of", error);

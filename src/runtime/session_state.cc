@@ -17,7 +17,7 @@ constexpr uint64_t kMostValues = uint64_t{1} << 32;
 void WriteStatistics(const QueryStatistics::State& s, StateWriter* out) {
   out->Put<int64_t>(s.position);
   out->PutArray(s.waiting);
-  out->Put<uint64_t>(s.sums.size());
+  out->PutCount(s.sums.size());
   for (const QueryStatistics::Sums& sums : s.sums) {
     out->Put<int64_t>(sums.count);
     out->PutArray(sums.mean);
@@ -44,14 +44,14 @@ void WriteCompressor(const CompressorState& s, StateWriter* out) {
   out->Put<int32_t>(s.prompt_end);
   out->Put<int32_t>(s.tokens);
   out->Put<int32_t>(s.step);
-  out->Put<uint64_t>(s.retained.size());
+  out->PutCount(s.retained.size());
   for (const std::optional<double>& mass : s.retained) {
     out->Put<uint8_t>(mass.has_value());
     out->Put<double>(mass.value_or(0));
   }
-  out->Put<uint64_t>(s.queries.size());
+  out->PutCount(s.queries.size());
   for (const std::vector<float>& q : s.queries) out->PutArray(q);
-  out->Put<uint64_t>(s.statistics.size());
+  out->PutCount(s.statistics.size());
   for (const QueryStatistics::State& q : s.statistics) WriteStatistics(q, out);
   out->Put<uint8_t>(s.profile.has_value());
   if (!s.profile) return;
@@ -104,6 +104,7 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
   out->PutArray(s.bias);
   out->PutArray(s.scores);
   out->PutArray(s.rope);
+  out->PutArray(s.key_rounding);
   const HeadView view = cache.View(layer, head);
   const size_t page_bytes = cache.shape().format.page_bytes();
   const int pages = (s.length + kPageEntries - 1) / kPageEntries;
@@ -135,6 +136,7 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
   s.bias = in->GetArray<float>(position);
   s.scores = in->GetArray<float>(position);
   s.rope = in->GetArray<int32_t>(position);
+  s.key_rounding = in->GetArray<float>(2 * cache->shape().format.head_dim);
   const uint64_t pages =
       (uint64_t(std::max(s.length, 0)) + kPageEntries - 1) / kPageEntries;
   if (pages > in->remaining() / cache->shape().format.page_bytes()) {
@@ -149,6 +151,21 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
   return in->status();
 }
 
+// What a head says of its entries, which a load compares with those it finds.
+bool CountsEntries(const SessionHead& head) {
+  const auto layers = size_t(head.layers), heads = size_t(head.kv_heads);
+  int64_t entries = 0;
+  for (const std::vector<int32_t>* counts : {&head.kept, &head.cold}) {
+    for (int32_t n : *counts) {
+      if (n < 0 || n > head.position()) return false;
+    }
+  }
+  for (int32_t n : head.kept) entries += n;
+  return entries == head.entries && head.layer_bytes.size() == layers &&
+         head.kept.size() == layers * heads &&
+         (head.cold.empty() || head.cold.size() == layers * heads);
+}
+
 bool Sound(const SessionHead& head) {
   const bool finite = std::all_of(head.logits.begin(), head.logits.end(),
                                   [](float v) { return std::isfinite(v); });
@@ -161,7 +178,7 @@ bool Sound(const SessionHead& head) {
          head.rope_shift <= head.position() &&
          head.position() - head.rope_shift <= head.context_size &&
          head.compute >= 0 && head.compute <= 3 && head.layers > 0 &&
-         head.kv_heads > 0 && head.head_dim > 0;
+         head.kv_heads > 0 && head.head_dim > 0 && CountsEntries(head);
 }
 
 }  // namespace
@@ -184,10 +201,14 @@ void WriteHead(const SessionHead& head, StateWriter* out) {
        {head.context_size, head.max_new_tokens, head.rope_shift}) {
     out->Put<int32_t>(number);
   }
-  for (int64_t number : {head.entries, head.entries_full, head.bytes,
-                         head.bytes_full, head.peak_bytes}) {
+  for (int64_t number :
+       {head.entries, head.entries_full, head.bytes, head.bytes_full,
+        head.peak_bytes, head.cold_bytes, head.index_bytes}) {
     out->Put<int64_t>(number);
   }
+  out->PutArray(head.layer_bytes);
+  out->PutArray(head.kept);
+  out->PutArray(head.cold);
   out->PutArray(head.tokens);
   out->PutArray(head.logits);
 }
@@ -211,10 +232,14 @@ Result<SessionHead> ReadHead(StateReader* in) {
        {&head.context_size, &head.max_new_tokens, &head.rope_shift}) {
     *number = in->Get<int32_t>();
   }
-  for (int64_t* number : {&head.entries, &head.entries_full, &head.bytes,
-                          &head.bytes_full, &head.peak_bytes}) {
+  for (int64_t* number :
+       {&head.entries, &head.entries_full, &head.bytes, &head.bytes_full,
+        &head.peak_bytes, &head.cold_bytes, &head.index_bytes}) {
     *number = in->Get<int64_t>();
   }
+  head.layer_bytes = in->GetArray<int64_t>(kMostValues);
+  head.kept = in->GetArray<int32_t>(kMostValues);
+  head.cold = in->GetArray<int32_t>(kMostValues);
   head.tokens = in->GetArray<int32_t>(kMostStoredTokens);
   head.logits = in->GetArray<float>(kMostStoredTokens);
   if (in->status().ok() && !Sound(head)) {

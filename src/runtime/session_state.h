@@ -1,5 +1,6 @@
 // What is in a session file: first what it is about, which can be read without
-// a model, then the state of the compression, then every head of the cache.
+// a model, then the state of the compression, then every head of the cache,
+// then the cold tier (session_cold.h).
 
 #ifndef PYRAMIDKV_RUNTIME_SESSION_STATE_H_
 #define PYRAMIDKV_RUNTIME_SESSION_STATE_H_
@@ -34,6 +35,11 @@ struct SessionHead {
   int32_t rope_shift = 0;
   int64_t entries = 0, entries_full = 0;
   int64_t bytes = 0, bytes_full = 0, peak_bytes = 0;  // of the cache
+  int64_t cold_bytes = 0,
+          index_bytes = 0;           // of a cold tier's blocks, its index
+  std::vector<int64_t> layer_bytes;  // [layers] in the cache
+  std::vector<int32_t> kept;         // [layers, kv_heads] in the cache
+  std::vector<int32_t> cold;    // [layers, kv_heads] in a cold tier; else empty
   std::vector<int32_t> tokens;  // all that were seen; their number is the
                                 // position
   std::vector<float> logits;    // after the last one

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <random>
 
+#include "cache/key_index.h"
 #include "fmt/format.h"
 #include "pyramidkv/stored_session.h"
 #include "runtime/session.h"
+#include "runtime/session_cold.h"
 #include "runtime/session_state.h"
 
 namespace pyramidkv {
@@ -28,6 +30,47 @@ std::string Differences(const ModelFingerprint& a, const ModelFingerprint& b) {
   if (a.tokenizer != b.tokenizer) parts.push_back("tokenizer");
   if (a.weights != b.weights) parts.push_back("weights");
   return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+// [layers, kv_heads] of a KvCache or a ColdTier.
+template <class Store>
+std::vector<int32_t> EntriesOf(const Store& store, const KvShape& shape) {
+  std::vector<int32_t> entries;
+  for (int l = 0; l < shape.layers; ++l) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      entries.push_back(store.length(l, h));
+    }
+  }
+  return entries;
+}
+
+int64_t ColdBlockBytes(std::span<const int32_t> entries, PageFormat format) {
+  format.entries = kBlockEntries;
+  int64_t blocks = 0;
+  for (int32_t n : entries) blocks += (n + kBlockEntries - 1) / kBlockEntries;
+  return blocks * static_cast<int64_t>(format.page_bytes());
+}
+
+void FillSizes(const SessionHead& head, const CacheSpec& spec,
+               StoredSession* s) {
+  const int heads = head.kv_heads;
+  for (int l = 0; l < head.layers; ++l) {
+    const auto first = std::ptrdiff_t{l} * heads;
+    StoredLayer layer;
+    layer.bytes = head.layer_bytes[l];
+    const auto rows_of = [&](const std::vector<int32_t>& counts) {
+      return std::vector<int>(counts.begin() + first,
+                              counts.begin() + first + heads);
+    };
+    layer.kept = rows_of(head.kept);
+    if (!head.cold.empty()) layer.cold = rows_of(head.cold);
+    s->hot_bytes += layer.bytes;
+    s->layers.push_back(std::move(layer));
+  }
+  if (head.cold.empty()) return;
+  s->tier = StoredTier{std::string(IndexName(spec.index)), 0, head.cold_bytes,
+                       head.index_bytes};
+  for (int32_t n : head.cold) s->tier->entries += n;
 }
 
 Result<StoredSession> ReadStored(const std::string& path, bool all) {
@@ -53,6 +96,7 @@ Result<StoredSession> ReadStored(const std::string& path, bool all) {
   s.context_size = head.context_size;
   s.entries = head.entries;
   s.entries_full = head.entries_full;
+  FillSizes(head, *spec, &s);
   s.bytes = head.bytes;
   s.bytes_full = head.bytes_full;
   s.file_bytes = static_cast<int64_t>(file->file_bytes());
@@ -93,6 +137,15 @@ SessionHead SessionImpl::Head() const {
   head.bytes = report.bytes;
   head.bytes_full = report.bytes_full;
   head.peak_bytes = peak_bytes_;
+  for (const KvLayerReport& layer : report.layers) {
+    head.layer_bytes.push_back(layer.bytes);
+  }
+  head.kept = EntriesOf(sequence_.cache, shape);
+  if (sequence_.cold != nullptr) {
+    head.cold = EntriesOf(*sequence_.cold, shape);
+    head.cold_bytes = ColdBlockBytes(head.cold, shape.format);
+    head.index_bytes = sequence_.cold->index_bytes();
+  }
   head.tokens.assign(tokens_.begin(), tokens_.end());
   head.logits = logits_;
   return head;
@@ -101,11 +154,6 @@ SessionHead SessionImpl::Head() const {
 Status SessionImpl::Save(const std::string& path) {
   PKV_RETURN_IF_ERROR(CheckTokens({}));
   if (logits_.empty()) return Status::Usage("nothing was read to save");
-  if (sequence_.cold != nullptr) {
-    return Status::Usage(
-        "remainder=offload: a session file does not hold a cold tier; "
-        "allowed: remainder=drop or cluster");
-  }
   SessionFileId id = file_id_;
   if (id.generation == 0) id.session = NewSessionName();
   ++id.generation;
@@ -114,6 +162,7 @@ Status SessionImpl::Save(const std::string& path) {
   WriteHead(Head(), &out);
   WriteSequence(sequence_, &out);
   PKV_RETURN_IF_ERROR(out.status());
+  PKV_RETURN_IF_ERROR(WriteCold(sequence_, &out));
   PKV_RETURN_IF_ERROR(file->Commit());
   file_id_ = id;
   return {};
@@ -122,6 +171,7 @@ Status SessionImpl::Save(const std::string& path) {
 Result<std::unique_ptr<SessionImpl>> SessionImpl::Load(
     const EngineParts& parts, PagePool* pages, const std::string& path,
     const LoadOptions& options) {
+  RemoveSessionLitter(path);
   PKV_ASSIGN_OR_RETURN(auto file, SessionFileReader::Open(path));
   StateReader in(file.get());
   PKV_ASSIGN_OR_RETURN(SessionHead head, ReadHead(&in));
@@ -173,11 +223,18 @@ Status SessionImpl::Restore(SessionHead head, SessionFileReader* file,
   sequence_.position = head.position();
   sequence_.rope_shift = head.rope_shift;
   PKV_RETURN_IF_ERROR(ReadSequence(in, &sequence_));
+  PKV_RETURN_IF_ERROR(Open());
+  PKV_RETURN_IF_ERROR(ReadCold(in, &sequence_));
+  if (head.kept != EntriesOf(sequence_.cache, shape) ||
+      head.cold != (sequence_.cold == nullptr
+                        ? std::vector<int32_t>()
+                        : EntriesOf(*sequence_.cold, shape))) {
+    return file->Damaged("damaged: its entries are not those that it counts");
+  }
   if (in->remaining() != 0) {
     return file->Damaged("damaged: it holds more than a session");
   }
   PKV_RETURN_IF_ERROR(file->Finish());
-  PKV_RETURN_IF_ERROR(Open());
   tokens_.assign(head.tokens.begin(), head.tokens.end());
   logits_ = std::move(head.logits);
   peak_bytes_ = head.peak_bytes;

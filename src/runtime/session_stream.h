@@ -29,25 +29,35 @@ class StateWriter {
     StoreLittle<T>(value, bytes);
     PutBytes(bytes);
   }
+  // The number of things that follow.
+  void PutCount(uint64_t count) {
+    counts_at_.push_back(bytes_);
+    Put<uint64_t>(count);
+  }
   // The count, then the values.
   template <typename T>
   void PutArray(const std::vector<T>& values) {
     static_assert(std::is_arithmetic_v<T>);
-    Put<uint64_t>(values.size());
+    PutCount(values.size());
     PutBytes(std::as_bytes(std::span(values)));
   }
   void PutText(std::string_view text) {
-    Put<uint64_t>(text.size());
+    PutCount(text.size());
     PutBytes(std::as_bytes(std::span(text.data(), text.size())));
   }
   void PutBytes(std::span<const std::byte> bytes) {
     if (status_.ok()) status_ = file_->Append(bytes);
+    bytes_ += bytes.size();
   }
 
   const Status& status() const { return status_; }
+  // Where counts stand, for tests that forge them.
+  const std::vector<uint64_t>& counts_at() const { return counts_at_; }
 
  private:
   SessionFileWriter* file_;
+  uint64_t bytes_ = 0;
+  std::vector<uint64_t> counts_at_;
   Status status_;
 };
 

@@ -101,4 +101,5 @@ def test_default_compute_keeps_nearly_these(golden, ids_512, tmp_path, name):
     print(f"\n{name}: {100 * share.mean():.2f} % differ in the mean, "
           f"{100 * share.max():.2f} % in the worst head")
     assert share.mean() <= 0.02
-    assert ((share <= 0.06) | (lost <= 2)).all()
+    # A deep head of PyramidKV keeps 47: one entry is 2 % of it.
+    assert ((share <= 0.06) | (lost <= 3)).all()

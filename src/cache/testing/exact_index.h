@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cache/key_index.h"
@@ -40,6 +41,16 @@ class ExactIndex : public KeyIndex {
     return static_cast<int>(keys_.size()) / head_dim_;
   }
   int64_t bytes() const override { return keys_.capacity() * sizeof(float); }
+  KeyIndexState Export() const override {
+    KeyIndexState state;
+    state.length = length();
+    state.mean = keys_;
+    return state;
+  }
+  bool Import(KeyIndexState state) override {
+    keys_ = std::move(state.mean);
+    return length() == state.length;
+  }
 
  private:
   int head_dim_;
