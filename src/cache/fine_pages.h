@@ -1,7 +1,8 @@
-// Which entries of a quantised cache are held in f16 as well, and read there:
-// those at the first positions, and with 4 bits per channel or fewer the newest
-// ones. Both receive most of the attention, so their rounding errors cost most.
-// Fine pages are of kFinePositions entries; KvCache keeps them.
+// Which entries of a quantised cache are held finer as well (PageFormat::fine,
+// f16 if nothing else is said), and read there: those at the first positions,
+// and with 4 bits per channel or fewer the newest ones. Both receive most of
+// the attention, so their rounding errors cost most. Fine pages are of
+// kFinePositions entries; KvCache keeps them.
 
 #ifndef PYRAMIDKV_CACHE_FINE_PAGES_H_
 #define PYRAMIDKV_CACHE_FINE_PAGES_H_
@@ -17,20 +18,32 @@ namespace pyramidkv {
 inline constexpr int kFinePositions = 16;
 
 // Whether a cache has fine pages, and what they are like.
-constexpr bool HasFinePages(const PageFormat& format) {
-  return IsQuantized(format.k) || IsQuantized(format.v);
+constexpr Codec FineCodec(Codec codec, Codec fine) {
+  return CodecBits(codec) < CodecBits(fine) && IsQuantized(codec) ? fine
+                                                                  : codec;
 }
-inline PageFormat FineFormat(const PageFormat& format) {
-  return {format.head_dim, IsQuantized(format.k) ? Codec::kF16 : format.k,
-          IsQuantized(format.v) ? Codec::kF16 : format.v, kFinePositions};
+constexpr PageFormat FineFormat(const PageFormat& format) {
+  return {format.head_dim, FineCodec(format.k, format.fine),
+          FineCodec(format.v, format.fine), kFinePositions};
+}
+constexpr bool HasFinePages(const PageFormat& format) {
+  const PageFormat fine = FineFormat(format);
+  return fine.k != format.k || fine.v != format.v;
 }
 // Bytes of one; 0: there are none.
 inline size_t FinePageBytes(const PageFormat& format) {
   return HasFinePages(format) ? FineFormat(format).page_bytes() : 0;
 }
-// A token reads entries at so many positions up to its own in f16.
+// A token reads entries at so many positions up to its own there.
 constexpr int FineRecent(const PageFormat& format) {
-  return CodecBits(format.k) <= 4 || CodecBits(format.v) <= 4 ? 128 : 0;
+  const bool few = CodecBits(format.k) <= 4 || CodecBits(format.v) <= 4;
+  if (!HasFinePages(format)) return 0;
+  return few ? 128 : format.channel ? kChannelGroup : 0;
+}
+// Keys by channel wait there until their group is complete: of `length` entries
+// those from this one on.
+constexpr int FirstWaiting(const PageFormat& format, int length) {
+  return format.channel ? length / kChannelGroup * kChannelGroup : length;
 }
 // Rows that are decoded in one call read alike: the first of them still finds
 // what it would alone.

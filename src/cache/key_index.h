@@ -15,10 +15,19 @@
 #include <vector>
 
 #include "cache/key_index_state.h"
+#include "kernels/kv_codec.h"
 
 namespace pyramidkv {
 
 inline constexpr int kBlockEntries = 16;
+
+// Entries as a cold tier holds what leaves pages of this format: each for
+// itself.
+inline PageFormat BlockFormat(PageFormat pages) {
+  pages.entries = kBlockEntries;
+  pages.channel = false;
+  return pages;
+}
 
 enum class IndexKind {
   kSign,     // one bit per channel of the rotated, mean-removed key

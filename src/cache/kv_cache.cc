@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "cache/kv_cache_head.h"
 #include "kernels/key_rounding.h"
+#include "kernels/kv_quant.h"
 
 namespace pyramidkv {
 namespace {
@@ -133,15 +134,18 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
                            int seen) {
   if (seen == 0) return {};
   DCHECK(position >= head.seen);
+  std::vector<float> waiting;
   if (rows.count > 0) {
     if (HasFinePages(shape_.format) && position + rows[0] < kFinePositions) {
       PKV_RETURN_IF_ERROR(MakeFine(head));
     }
     PKV_RETURN_IF_ERROR(MakeRoom(head, rows.count));
+    waiting = WaitingKeys(head);
     if (Status s = MakeRecent(head, position, rows, seen); !s.ok()) {
       SetLength(head, head.length);
       return s;
     }
+    FitTensorScales(head, rows);
     head.AppendSides(position, rows, rope_shift_);
     head.AppendPositions(position, rows);
   }
@@ -151,6 +155,7 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
     StoreOne(head, head.length - rows.count + i, rows.k + offset,
              rows.v + offset);
   }
+  CodeKeys(head, head.length - rows.count, waiting, rows);
 
   if (position > head.seen) head.Evicted(head.seen, position);
   if (rows.count < seen) {
@@ -201,6 +206,20 @@ Status KvCache::MakeRoom(Head& head, int count) {
   return {};
 }
 
+// rows: the first ones of the head.
+void KvCache::FitTensorScales(Head& head, const Rows& rows) {
+  if (!shape_.tensor_scales || head.length > 0) return;
+  const PageFormat& f = shape_.format;
+  const int seen = rows[rows.count - 1] + 1;  // kept or not
+  const auto fit = [&](Codec codec, const float* x, const float* mean) {
+    return IsQuantized(codec) ? LargestScale({codec, true, f.head_dim, 0}, x,
+                                             seen, rows.stride, mean)
+                              : 0.0f;
+  };
+  head.tensor_scales = {fit(f.k, rows.k, head.key_rounding_or_null()),
+                        fit(f.v, rows.v, nullptr)};
+}
+
 HeadView KvCache::View(int layer, int h) const {
   const Head& head = this->head(layer, h);
   HeadView view;
@@ -211,7 +230,7 @@ HeadView KvCache::View(int layer, int h) const {
   if (!head.bias.empty()) view.bias = head.bias.data();
   if (!head.scores.empty()) view.scores = head.scores.data();
   if (!head.rope.empty()) view.rope = head.rope.data();
-  view.key_rounding = head.rounding();
+  view.key_rounding = head.key_rounding_or_null();
   view.fine_page = &head.fine;
   view.fine = FineEntries(head);
   view.recent_pages = head.recent.data();
@@ -239,10 +258,12 @@ Status KvCache::Compact(int layer, int h, std::span<const int> kept) {
   if (n == head.length) return {};
 
   if (evicted_sink_) PKV_RETURN_IF_ERROR(GiveUnkept(layer, h, kept));
+  const std::vector<float> moved = MovedKeys(head, kept);
   PKV_RETURN_IF_ERROR(MakeFineOwn(head));
   PKV_RETURN_IF_ERROR(MoveEntries(head, kept));
   MoveFine(head, kept);
   MoveRecent(head, kept);
+  CodeMovedKeys(head, n, moved);
   int gap = 0;  // the first entry that leaves
   while (gap < n && kept[gap] == gap) ++gap;
   head.Evicted(head.position(gap), head.seen);
@@ -299,6 +320,7 @@ void KvCache::SetLength(Head& head, int length) {
     head.pages.pop_back();
   }
   head.length = length;
+  head.coded = std::min(head.coded, length);
   if (!head.positions.empty()) head.positions.resize(length);
   head.ForSides([&](auto* side) {
     side->resize(length);
@@ -314,11 +336,13 @@ void KvCache::SetLength(Head& head, int length) {
 Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
                                 std::span<const MergedEntry> merged) {
   if (merged.empty()) return Compact(layer, h, kept);
+  DCHECK(!shape_.format.channel);
   Head& old = head(layer, h);
   const PageFormat& format = shape_.format;
   const PageFormat fine = FineFormat(format);
   Head built;
   built.key_rounding = old.key_rounding;
+  built.tensor_scales = old.tensor_scales;
   built.seen = old.seen;
   built.evicted_from = old.evicted_from;
   built.evicted_before = old.evicted_before;
@@ -459,6 +483,7 @@ void KvCache::DropBefore(int layer, int h, int position) {
     Trim(side);
   });
   head.length -= entries;
+  head.coded = std::max(head.coded - entries, 0);
   head.recent_begin -= entries;
   head.TrimPositions();
   DropFine(head);

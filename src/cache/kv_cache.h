@@ -15,7 +15,11 @@
 //      are held in f16, too, in a page of their own, and are read there; with
 //      4 bits per channel also the newest ones (FineRecent). These receive
 //      most of the attention.
-//   6. `bytes` counts pages and side arrays; both are given back to the
+//   6. Keys by channel (PageFormat::channel) get their codes in groups; those
+//   of
+//      a group that is not complete are read from fine pages alone. Compact
+//      rounds the keys that it moves once more.
+//   7. `bytes` counts pages and side arrays; both are given back to the
 //      system when entries leave.
 //
 // Two lengths are kept apart: the logical position (of the next token, never
@@ -47,6 +51,9 @@ struct KvShape {
   int layers = 0;
   int kv_heads = 0;
   PageFormat format;
+  // Quantised entries of a head have one scale for all K and one for all V:
+  // that of the first call that appends to it. What is larger later is cut off.
+  bool tensor_scales = false;
 };
 
 // What attention reads: the pages of one head. Valid until the head changes.
@@ -215,6 +222,13 @@ class KvCache {
   Status GiveUnkeptRows(int layer, int h, int position, const Rows& rows,
                         int seen) const;
   Status GiveUnkept(int layer, int h, std::span<const int> kept) const;
+  std::vector<float> WaitingKeys(const Head& head) const;
+  void CodeKeys(Head& head, int length, const std::vector<float>& waiting,
+                const Rows& rows);
+  std::vector<float> MovedKeys(const Head& head,
+                               std::span<const int> kept) const;
+  void CodeMovedKeys(Head& head, int count, const std::vector<float>& keys);
+  void FitTensorScales(Head& head, const Rows& rows);
   int FineEntries(const Head& head) const;
   int RecentFrom(const Head& head) const;
   Status MakeRecent(Head& head, int position, const Rows& rows, int seen);

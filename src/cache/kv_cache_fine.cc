@@ -32,7 +32,7 @@ bool KvCache::LoadFine(const Head& head, int i, float* k, float* v) const {
 void KvCache::LoadOne(const Head& head, int i, float* k, float* v) const {
   if (LoadFine(head, i, k, v)) return;
   LoadEntry(shape_.format, head.pages[i / kPageEntries], i % kPageEntries, k, v,
-            head.rounding());
+            head.key_rounding_or_null());
 }
 
 // REQUIRES: the head's position of entry i is there.
@@ -53,8 +53,10 @@ void KvCache::StoreOne(Head& head, int i, const float* k, const float* v) {
 // The first entry that the next token reads from the recent pages.
 int KvCache::RecentFrom(const Head& head) const {
   if (head.recent.empty()) return head.length;
-  return std::max(head.recent_begin,
-                  head.LowerBound(head.seen - FineRecent(shape_.format)));
+  return std::max(
+      head.recent_begin,
+      std::min(head.LowerBound(head.seen - FineRecent(shape_.format)),
+               FirstWaiting(shape_.format, head.length)));
 }
 
 // Room for those of the rows that are recent then. Called before `length`
@@ -67,6 +69,11 @@ Status KvCache::MakeRecent(Head& head, int position, const Rows& rows,
   const int oldest = position + seen - recent - kFineSlack;
   int first = 0;  // row that is recent
   while (first < rows.count && position + rows[first] < oldest) ++first;
+  if (shape_.format.channel) {
+    const int grown = std::max(head.length + rows.count - kFineSlack, 0);
+    first = std::min(
+        first, std::max(FirstWaiting(shape_.format, grown) - head.length, 0));
+  }
   if (first > 0 || head.recent.empty()) {  // nothing older is
     for (std::byte* page : head.recent) pool_->Release(page);
     head.recent.clear();
@@ -119,8 +126,12 @@ void KvCache::TrimRecent(Head& head) {
     pool_->Release(head.recent.back());
     head.recent.pop_back();
   }
-  const int oldest =
+  int oldest =
       head.LowerBound(head.seen - FineRecent(shape_.format) - kFineSlack);
+  if (shape_.format.channel) {
+    const int shorter = std::max(head.length - kFineSlack, 0);
+    oldest = std::min(oldest, FirstWaiting(shape_.format, shorter));
+  }
   const int aged = std::max(0, oldest - head.recent_begin) / kFinePositions;
   for (int p = 0; p < aged; ++p) pool_->Release(head.recent[p]);
   head.recent.erase(head.recent.begin(), head.recent.begin() + aged);

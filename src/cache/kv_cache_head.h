@@ -49,8 +49,11 @@ struct KvCache::Head : HeadState {
     return positions.empty() ? base + i : positions[i];
   }
 
-  const float* rounding() const {
+  const float* key_rounding_or_null() const {
     return key_rounding.empty() ? nullptr : key_rounding.data();
+  }
+  Rounding rounding() const {
+    return {key_rounding_or_null(), tensor_scales[0], tensor_scales[1]};
   }
 
   void Evicted(int32_t from, int32_t before) {

@@ -1,9 +1,11 @@
 #include "cache/kv_cache_io.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <string>
 
+#include "cache/fine_pages.h"
 #include "kernels/key_rounding.h"
 
 namespace pyramidkv {
@@ -52,8 +54,19 @@ Status CheckHeadState(const HeadState& s, const PageFormat& format,
        !IsKeyRounding(s.key_rounding, format.head_dim))) {
     return Bad("keys of a head have no such mean and weights");
   }
+  for (float scale : s.tensor_scales) {
+    if (!(scale >= 0 && std::isfinite(scale))) {
+      return Bad("entries of a head have no such scale");
+    }
+  }
   if (s.recent_begin > s.length || s.recent_begin < s.length - kMostRecent) {
     return Bad("a head holds more recent entries than there can be");
+  }
+  if (format.channel
+          ? s.coded < FirstWaiting(format, s.length) || s.coded > s.length ||
+                (s.coded < s.length && s.recent_begin > s.coded)
+          : s.coded != 0) {
+    return Bad("a head has keys that are nowhere");
   }
   if (s.base < 0 || (s.positions.empty() && s.base > s.seen - s.length)) {
     return Bad("a head has entries past its last token");

@@ -3,6 +3,7 @@
 #ifndef PYRAMIDKV_CACHE_KV_CACHE_IO_H_
 #define PYRAMIDKV_CACHE_KV_CACHE_IO_H_
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -26,6 +27,12 @@ struct HeadState {
   std::vector<int32_t> rope;        // [length], or empty: as position
   // What quantised keys are rounded by (kernels/key_rounding.h), or empty.
   std::vector<float> key_rounding;
+  // The scales of all keys and of all values (KvShape::tensor_scales), once
+  // there are entries; 0: none.
+  std::array<float, 2> tensor_scales = {0, 0};
+  // Keys by channel: entries from here on have no code yet, and are in the
+  // recent pages. Else 0.
+  int32_t coded = 0;
   // Entries from here on are in the recent pages, too; below 0: their first
   // slots are of entries that left.
   int32_t recent_begin = 0;

@@ -20,7 +20,7 @@ constexpr int kLayers = 2;
 constexpr int kKvHeads = 2;
 constexpr int kHeads = kLayers * kKvHeads;
 constexpr int kRows = 40;          // that rounding is fitted to
-constexpr int kOperations = 4000;  // for each of eight formats
+constexpr int kOperations = 4000;  // for each of ten formats
 constexpr size_t kForks = 4;
 constexpr int kNever = std::numeric_limits<int>::max();
 
@@ -31,7 +31,7 @@ std::vector<float> Rounded(const PageFormat& format, bool is_k,
   std::vector<std::byte> page(format.page_bytes());
   std::vector<float> k(format.head_dim), v(format.head_dim);
   const float* const own = rounding.empty() ? nullptr : rounding.data();
-  StoreEntry(format, page.data(), 0, row, row, own);
+  StoreEntry(format, page.data(), 0, row, row, {own});
   LoadEntry(format, page.data(), 0, k.data(), v.data(), own);
   return is_k ? k : v;
 }
@@ -526,7 +526,11 @@ INSTANTIATE_TEST_SUITE_P(
                     PageFormat{40, Codec::kF16, Codec::kBf16},
                     PageFormat{16, Codec::kInt8, Codec::kInt8},
                     PageFormat{40, Codec::kInt4, Codec::kInt4},
-                    PageFormat{64, Codec::kInt4, Codec::kInt2}));
+                    PageFormat{64, Codec::kInt4, Codec::kInt2},
+                    PageFormat{32, Codec::kInt4, Codec::kInt4, kPageEntries,
+                               Codec::kInt8},
+                    PageFormat{16, Codec::kInt8, Codec::kInt4, kPageEntries,
+                               Codec::kInt4}));
 
 }  // namespace
 }  // namespace pyramidkv

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/attention_decode_int8.h"
+#include "kernels/channel_keys.h"
 #include "kernels/key_rounding.h"
 #include "kernels/kv_quant.h"
 
@@ -238,6 +239,60 @@ HWY_INLINE void ScoreQuantBlock(const std::byte* half, int page_entries,
   }
 }
 
+// The same for all blocks of a page whose keys are by channel; q: not rotated.
+// scaled: [kHeads, head_dim], overwritten: a query times a group's scales.
+template <class L, int kHeads>
+HWY_INLINE void ScoreChannelPage(const PageFormat& f, const std::byte* k,
+                                 int to, const float* q, float* scaled,
+                                 float* scores) {
+  const D d;
+  const hn::CappedTag<float, 8> d8;  // head_dim % 8 == 0
+  const hn::Rebind<hwy::float16_t, decltype(d8)> d16;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  const int lanes8 = static_cast<int>(hn::Lanes(d8));
+  const auto* codes = reinterpret_cast<const uint8_t*>(k);
+  float base[kHeads];  // q . low, and what codes count from
+  for (int slot = 0; slot < to; slot += kBlockKeys) {
+    if (slot % kChannelGroup == 0) {
+      const auto* scales = reinterpret_cast<const hwy::float16_t*>(
+          ChannelScales(f, k, slot / kChannelGroup));
+      for (int g = 0; g < kHeads; ++g) {
+        auto sum = hn::Zero(d8);
+        for (int c = 0; c < f.head_dim; c += lanes8) {
+          const auto x = hn::LoadU(d8, q + size_t(g) * f.head_dim + c);
+          const auto times =
+              hn::Mul(x, hn::PromoteTo(d8, hn::LoadU(d16, scales + c)));
+          hn::StoreU(times, d8, scaled + size_t(g) * f.head_dim + c);
+          const auto low =
+              hn::PromoteTo(d8, hn::LoadU(d16, scales + f.head_dim + c));
+          sum = hn::MulAdd(x, low, sum);
+          sum = hn::MulAdd(times, hn::Set(d8, QuantZero(L::kCodec)), sum);
+        }
+        base[g] = hn::GetLane(hn::SumOfLanes(d8, sum));
+      }
+    }
+    for (int x = 0; x < kBlockKeys; x += lanes) {
+      V sum[kHeads];
+      for (int g = 0; g < kHeads; ++g) sum[g] = hn::Set(d, base[g]);
+      const uint8_t* p =
+          codes + size_t(slot) * f.head_dim * L::kBits / 8 + 4 * x;
+      for (int i = 0; i < f.head_dim; i += L::kPerWord, p += 4 * kBlockKeys) {
+        const auto words = L::Words(p);
+        Unroll(std::make_integer_sequence<int, L::kPerWord>(), [&](auto at) {
+          const V key = L::template Value<at>(words);
+          for (int g = 0; g < kHeads; ++g) {
+            const float w = scaled[size_t(g) * f.head_dim + i + at];
+            sum[g] = hn::MulAdd(key, hn::Set(d, w), sum[g]);
+          }
+        });
+      }
+      for (int g = 0; g < kHeads; ++g) {
+        hn::StoreU(sum[g], d, scores + g * kPageEntries + slot + x);
+      }
+    }
+  }
+}
+
 // acc[g][0 .. head_dim) += v * p over the first `entries` of a page. p: kHeads
 // rows of [kPageEntries], zero from `entries` on up to a whole block.
 // scaled: [kHeads, kPageEntries], overwritten.
@@ -292,6 +347,7 @@ struct Part {
   float* acc;      // [group, 2 * head_dim]
   float* weights;  // [group, kPartSlots] or null
   float* scaled;   // [kGroup, kPageEntries]
+  float* key_q;    // [kGroup, head_dim]
   // How quantised entries are multiplied as integers, null if they become
   // floats, and the queries of that, [group, QuantGroups(head_dim)].
   const IntegerForm* form;
@@ -435,6 +491,11 @@ void ScorePage(const Part& part, const Page& page, int g) {
   const PageFormat& f = part.head->format;
   float* scores = part.scores + g * kPageEntries;
   if constexpr (kQuantized<L>) {
+    if (f.channel) {
+      return ScoreChannelPage<L, kHeads>(f, page.k, page.to,
+                                         part.q + size_t(g) * f.head_dim,
+                                         part.key_q, scores);
+    }
     if (part.form != nullptr) {
       IntegerHalf k(L::kCodec, f.head_dim, f.entries, page.k, page.from,
                     page.to);
@@ -626,9 +687,11 @@ void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
   part.q = head.q;
   float* const q = part.scaled + kGroup * kPageEntries;
   const size_t head_dim = head.format.head_dim;
-  part.integers = reinterpret_cast<IntegerQuery*>(q + head.group * head_dim);
+  part.key_q = q + head.group * head_dim;
+  part.integers =
+      reinterpret_cast<IntegerQuery*>(part.key_q + kGroup * head_dim);
   part.form = head.integers ? BestIntegerForm() : nullptr;
-  if (IsQuantized(head.format.k)) {
+  if (IsQuantized(head.format.k) && !head.format.channel) {
     std::copy(head.q, head.q + head.group * head_dim, q);
     for (int g = 0; g < head.group; ++g) {
       RotateChannels(head.format.head_dim, q + g * head_dim);
@@ -664,7 +727,7 @@ void AttendDecodePart(const DecodeHead& head, int part,
       QuantGroups(head_dim) * sizeof(IntegerQuery) / sizeof(float);
   scratch->Resize(size_t(head.group) *
                       (kPageEntries + 3 * head_dim + integers) +
-                  kSharingHeads * kPageEntries);
+                  kSharingHeads * (kPageEntries + head_dim));
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
   (head, part, scratch->data(), weights, result);
 }

@@ -1,9 +1,11 @@
 #include "kernels/attention_decode.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "kernels/channel_keys.h"
 #include "kernels/key_rounding.h"
 #include "kernels/scalar_reference.h"
 #include "kernels/testing/all_targets.h"
@@ -211,6 +213,44 @@ TEST(AttentionDecode, IntegersAddLittleToTheErrorOfTheEntries) {
     RecordProperty("added_to_own_" + std::to_string(CodecBits(codec)),
                    std::to_string(added / own));
   }
+}
+
+TEST(AttentionDecode, MatchesOracleForKeysByChannel) {
+  ForAllTargets([] {
+    for (int d : {8, 24, 64, 128}) {
+      for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
+        for (int n : {1, 31, 32, 33, 64, 65, 1500}) {
+          PageFormat format = {d, codec, codec};
+          format.channel = true;
+          Stored s(format, n, 0);
+          auto keys = RandomFloats(size_t(n) * d, 4);
+          for (int i = 0; i < n; i += kChannelGroup) {
+            StoreKeyGroup(format, i / kChannelGroup % 2,
+                          std::min(kChannelGroup, n - i), &keys[size_t(i) * d],
+                          s.memory[i / kPageEntries].data());
+          }
+          for (int i = 0; i < n; ++i) {
+            LoadEntry(format, s.pages[i / kPageEntries], i % kPageEntries,
+                      &s.k[size_t(i) * d], nullptr);
+          }
+          for (int group : {1, 3, 5}) {
+            const auto q = RandomFloats(size_t(group) * d, 6);
+            DecodeHead head = MakeHead(s, n / 3, n, group, q.data());
+            std::vector<float> want(q.size());
+            for (int g = 0; g < group; ++g) {
+              reference::Attend(&q[size_t(g) * d], s.k.data(), s.v.data(),
+                                n / 3, n, d, head.scale, nullptr,
+                                &want[size_t(g) * d]);
+            }
+            head.integers = false;
+            ExpectNear(Attend(head), want, 1e-4f);
+            head.integers = true;  // of values
+            ExpectNear(Attend(head), want, 1e-3f);
+          }
+        }
+      }
+    }
+  });
 }
 
 // Attention over keys without their mean is attention over them with it.

@@ -39,7 +39,7 @@ struct Rows {
     double sum = 0;
     for (int r = 0; r < kRows; ++r) {
       const float* const row = &k[size_t(r) * head_dim];
-      StoreEntry(format, page.data(), 0, row, row, rounding);
+      StoreEntry(format, page.data(), 0, row, row, {rounding});
       LoadEntry(format, page.data(), 0, got.data(), nullptr, rounding);
       for (int i = 0; i < head_dim; ++i) got[i] -= row[i];
       for (int i = 0; i < kQueries * kGroup; ++i) {
@@ -103,7 +103,7 @@ TEST(KeyRounding, EqualWeightsRoundToNearest) {
   for (int r = 0; r < kPageEntries; ++r) {
     const float* const row = &rows.k[size_t(r) * 64];
     StoreEntry(format, a.data(), r, row, row);
-    StoreEntry(format, b.data(), r, row, row, same.data());
+    StoreEntry(format, b.data(), r, row, row, {same.data()});
   }
   EXPECT_EQ(a, b);
 }
@@ -118,10 +118,10 @@ TEST(KeyRounding, SurvivesWhatIsNotFinite) {
   const PageFormat format = {64, Codec::kInt4, Codec::kInt4};
   std::vector<std::byte> page(format.page_bytes());
   std::vector<float> k(64);
-  StoreEntry(format, page.data(), 0, rows.k.data(), k.data(), good.data());
+  StoreEntry(format, page.data(), 0, rows.k.data(), k.data(), {good.data()});
   LoadEntry(format, page.data(), 0, k.data(), nullptr, good.data());
   for (float x : k) EXPECT_TRUE(std::isfinite(x));
-  StoreEntry(format, page.data(), 1, &rows.k[64], k.data(), good.data());
+  StoreEntry(format, page.data(), 1, &rows.k[64], k.data(), {good.data()});
   LoadEntry(format, page.data(), 1, k.data(), nullptr, good.data());
   EXPECT_TRUE(std::isnan(k[6]));
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/channel_keys.h"
 #include "kernels/kv_quant.h"
 
 namespace pyramidkv {
@@ -225,18 +226,20 @@ void CheckSlot(const PageFormat& format, int slot) {
 }  // namespace
 
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
-                const float* k, const float* v, const float* key_rounding) {
+                const float* k, const float* v, const Rounding& rounding) {
   CheckSlot(format, slot);
   const int d = format.head_dim;
   std::byte* const v_half = page + format.k_bytes();
-  if (IsQuantized(format.k)) {
-    StoreQuantized(KeyHalf(format), k, slot, key_rounding, page);
+  if (format.channel) {
+    // A group of them is written at once.
+  } else if (IsQuantized(format.k)) {
+    StoreQuantized(KeyHalf(format), k, slot, rounding, page);
   } else {
     WithCodec(format.k,
               [&]<typename C>(C) { StoreRow<KeyLayout, C>(k, d, slot, page); });
   }
   if (IsQuantized(format.v)) {
-    StoreQuantized(ValueHalf(format), v, slot, nullptr, v_half);
+    StoreQuantized(ValueHalf(format), v, slot, rounding, v_half);
   } else {
     WithCodec(format.v, [&]<typename C>(C) {
       StoreRow<ValueLayout, C>(v, d, slot, v_half);
@@ -249,7 +252,9 @@ void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
   CheckSlot(format, slot);
   const int d = format.head_dim;
   const std::byte* const v_half = page + format.k_bytes();
-  if (k != nullptr && IsQuantized(format.k)) {
+  if (k != nullptr && format.channel) {
+    LoadChannelKey(format, page, slot, k);
+  } else if (k != nullptr && IsQuantized(format.k)) {
     LoadQuantized(KeyHalf(format), page, slot, key_rounding, k);
   } else if (k != nullptr) {
     WithCodec(format.k,
@@ -270,7 +275,9 @@ void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,
   CheckSlot(format, from_slot);
   const int d = format.head_dim;
   const size_t v_offset = format.k_bytes();
-  if (IsQuantized(format.k)) {
+  if (format.channel) {
+    // A key's code means something in its group alone.
+  } else if (IsQuantized(format.k)) {
     CopyQuantized(KeyHalf(format), from_page, from_slot, to_page, to_slot);
   } else {
     WithCodec(format.k, [&]<typename C>(C) {

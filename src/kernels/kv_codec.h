@@ -43,6 +43,8 @@ constexpr int CodecBits(Codec c) {
 // REQUIRES: not quantised.
 constexpr size_t CodecBytes(Codec c) { return CodecBits(c) / 8; }
 
+// Entries whose keys share a scale by channel (PageFormat::channel).
+inline constexpr int kChannelGroup = 32;
 // Channels that share a scale; the last group of a row may be shorter.
 inline constexpr int kQuantGroup = 32;
 constexpr int QuantGroups(int head_dim) {
@@ -64,8 +66,18 @@ struct PageFormat {
   Codec k = Codec::kF16;
   Codec v = Codec::kF16;
   int entries = kPageEntries;
+  // Not of the page itself: how a cache holds its most attended entries beside
+  // quantised ones (cache/fine_pages.h).
+  Codec fine = Codec::kF16;
+  // K is quantised by channel (kernels/channel_keys.h). REQUIRES: K of 8 or 4
+  // bits; entries % kChannelGroup == 0.
+  bool channel = false;
 
-  size_t k_bytes() const { return HalfBytes(k); }
+  size_t k_bytes() const {
+    return channel ? QuantCodeBytes(k, head_dim, entries) +
+                         size_t(entries) / kChannelGroup * head_dim * 4
+                   : HalfBytes(k);
+  }
   size_t v_bytes() const { return HalfBytes(v); }
   size_t page_bytes() const { return k_bytes() + v_bytes(); }
 
@@ -77,18 +89,27 @@ struct PageFormat {
   }
 };
 
+// What quantised entries have in common.
+struct Rounding {
+  // [2, head_dim] (kernels/key_rounding.h), the same for all keys of a page;
+  // null: none.
+  const float* keys = nullptr;
+  // Of all groups of K and of V; 0: each group has a scale of its own.
+  float scale_k = 0, scale_v = 0;
+};
+
 // Writes one entry into slot [0, format.entries) of a page, rounding to
-// nearest even. k, v: [head_dim]. key_rounding: of quantised keys
-// (kernels/key_rounding.h), the same for all entries of a page; null: none.
+// nearest even. k, v: [head_dim]. Keys by channel are left out: StoreKeyGroup
+// writes them.
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
-                const float* k, const float* v,
-                const float* key_rounding = nullptr);
+                const float* k, const float* v, const Rounding& rounding = {});
 
 // Reads one entry back as f32. k, v: [head_dim]; either may be null.
 void LoadEntry(const PageFormat& format, const std::byte* page, int slot,
                float* k, float* v, const float* key_rounding = nullptr);
 
-// Copies the stored bits of one entry. The pages may be the same.
+// Copies the stored bits of one entry, of V alone where K is by channel. The
+// pages may be the same.
 void CopyEntry(const PageFormat& format, std::byte* to_page, int to_slot,
                const std::byte* from_page, int from_slot);
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <span>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/key_rounding.h"
@@ -102,14 +103,17 @@ float BestScale(Codec codec, float largest, const float* x, int n) {
   return scales[std::min_element(errors, errors + count) - errors];
 }
 
-// One group of n values, n % 4 == 0. Returns the scale, as f16 rounds it.
-float QuantizeGroup(Codec codec, const float* x, int n, int32_t* codes) {
+// One group of n values, n % 4 == 0. Returns the scale, as f16 rounds it: the
+// given one, or the best if that is 0.
+float QuantizeGroup(Codec codec, const float* x, int n, float given,
+                    int32_t* codes) {
   const float largest = LargestOf(x, n);
   if (std::isnan(largest)) {
     std::fill(codes, codes + n, 0);
     return std::nanf("");
   }
-  const float scale = BestScale(codec, largest, x, n);
+  const float scale =
+      given != 0 ? RoundedScale(given) : BestScale(codec, largest, x, n);
   const __m128 inverse = _mm_set1_ps(Inverse(scale));
   const __m128 zero = _mm_set1_ps(QuantZero(codec)), most = MostCode(codec);
   for (int i = 0; i < n; i += 4) {
@@ -270,10 +274,11 @@ void RotateChannels(int head_dim, float* x) {
 }
 
 void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
-                    const float* key_rounding, std::byte* half) {
+                    const Rounding& rounding, std::byte* half) {
   const auto [codec, is_k, head_dim, entries] = shape;
   DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
-  DCHECK(is_k || key_rounding == nullptr);
+  const float* const key_rounding = is_k ? rounding.keys : nullptr;
+  const float given = is_k ? rounding.scale_k : rounding.scale_v;
   const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
   // Groups are cut at multiples of 32 channels, rotations at their blocks.
   const int step = std::max(chunk, kQuantGroup);
@@ -289,8 +294,8 @@ void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
     }
     for (int i = 0; i < n; i += chunk) RotateChannels(chunk, x + i);
     for (int i = 0; i < n; i += kQuantGroup) {
-      scales[i / kQuantGroup] =
-          QuantizeGroup(codec, x + i, std::min(kQuantGroup, n - i), codes + i);
+      scales[i / kQuantGroup] = QuantizeGroup(
+          codec, x + i, std::min(kQuantGroup, n - i), given, codes + i);
     }
     if (key_rounding != nullptr && codec == Codec::kInt4) {
       const float* const mixed = key_rounding + head_dim + c;
@@ -335,6 +340,23 @@ void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
   }
   RotateChannels(shape.head_dim, row);
   if (key_rounding != nullptr) AddKeyMean(key_rounding, shape.head_dim, 1, row);
+}
+
+float LargestScale(const QuantHalf& shape, const float* x, int rows,
+                   size_t stride, const float* mean) {
+  std::vector<float> row(shape.head_dim);
+  float largest = 0;
+  for (int r = 0; r < rows; ++r, x += stride) {
+    for (int i = 0; i < shape.head_dim; ++i) {
+      row[i] = x[i] - (mean != nullptr ? mean[i] : 0.0f);
+    }
+    RotateChannels(shape.head_dim, row.data());
+    for (float value : row) largest = std::max(largest, std::fabs(value));
+  }
+  const float codes =
+      QuantZero(shape.codec) - (shape.codec == Codec::kInt2 ? 0.0f : 1.0f);
+  const float scale = RoundedScale(largest / codes);
+  return std::isfinite(scale) ? scale : 0.0f;
 }
 
 void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,

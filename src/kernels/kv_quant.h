@@ -39,14 +39,18 @@ struct QuantHalf {
 };
 
 // One row into slot `slot` of the K or V half of a page, and back. What is
-// beyond f16 is cut off there; a NaN makes its groups NaN. key_rounding: of K
-// only, see kernels/key_rounding.h; null: none. Four bits are moved to the next
-// code where that lowers the weighted error of the row, one channel after the
-// other.
+// beyond f16 is cut off there; a NaN makes its groups NaN. Where `rounding` has
+// weights, keys of four bits go to the next code where that lowers the weighted
+// error of the row, one channel after the other.
 void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
-                    const float* key_rounding, std::byte* half);
+                    const Rounding& rounding, std::byte* half);
 void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
                    const float* key_rounding, float* row);
+// The scale with which the largest rotated channel of rows [rows, head_dim],
+// `stride` values apart, less `mean` if that is not null, has a code. 0: they
+// are all zero, or not finite.
+float LargestScale(const QuantHalf& shape, const float* x, int rows,
+                   size_t stride, const float* mean);
 void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,
                    std::byte* to, int to_slot);
 

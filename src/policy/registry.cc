@@ -262,6 +262,8 @@ std::vector<std::string> ExampleSpecs(std::string_view profile) {
            "pyramidkv,keep=0.3,evict=both,type=int8",
            "snapkv,keep=0.3,heads=adaptive,type=int4",
            "snapkv-wide,keep=0.3,type_k=int4,type_v=int2",
+           "snapkv,keep=0.3,type=int4,scale=channel",
+           "pyramidkv,keep=0.3,type=int8,scale=tensor,recent_type=int8",
        }) {
     specs.emplace_back(combination);
   }

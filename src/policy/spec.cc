@@ -232,6 +232,45 @@ Status CheckHeads(const CacheSpec& s) {
   return Status();
 }
 
+// Keys by channel: what lets single entries leave groups that share a scale
+// does not go with them.
+Status CheckChannel(const CacheSpec& s) {
+  if (s.scale != ScaleKind::kChannel) return Status();
+  if (!IsQuantized(s.type_k)) {
+    return Status::Usage(fmt::format(
+        "scale=channel is a form of quantised keys, not of type_k={}; allowed: "
+        "type_k=int8 or int4",
+        FindSpecKey("type_k")->get(s)));
+  }
+  if (CodecBits(s.recent_type) <= CodecBits(s.type_k)) {
+    return Status::Usage(fmt::format(
+        "scale=channel keeps the newest keys in recent_type until 32 share a "
+        "scale, and recent_type={} is no finer than type_k={}; allowed: f16",
+        FindSpecKey("recent_type")->get(s), FindSpecKey("type_k")->get(s)));
+  }
+  if (s.keeps_all()) return Status();
+  std::string with, allowed;
+  if (s.evict != Evict::kPrefill) {
+    with = fmt::format("evict={}", FindSpecKey("evict")->get(s));
+    allowed = "evict=prefill";
+  } else if (s.prefill == PrefillKind::kStreaming) {
+    with = "prefill=streaming";
+    allowed = "prefill=exact";
+  } else if (s.remainder == Remainder::kCluster) {
+    with = "remainder=cluster";
+    allowed = "remainder=drop";
+  } else if (s.heads == HeadSplit::kGlobal) {
+    with = "heads=global";
+    allowed = "heads=equal or adaptive";
+  } else {
+    return Status();
+  }
+  return Status::Usage(fmt::format(
+      "scale=channel does not go with {}, which takes single entries out of "
+      "groups that share a scale; allowed: {}, or scale=token",
+      with, allowed));
+}
+
 // The rules between keys that no single key can see.
 Status CheckTogether(const CacheSpec& s) {
   if (s.type_k == Codec::kInt2) {
@@ -239,6 +278,7 @@ Status CheckTogether(const CacheSpec& s) {
         "type_k=int2: keys need 4 bits, values alone tolerate 2; allowed: "
         "type_k=int4 (type_k=int4,type_v=int2)");
   }
+  PKV_RETURN_IF_ERROR(CheckChannel(s));
   if (!s.compresses) {
     if (s.positions == Positions::kOriginal) return Status();
     return Status::Usage(fmt::format(

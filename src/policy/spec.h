@@ -42,6 +42,9 @@ enum class MergeRule {
   kAttention,  // weighted by score; a cluster without any score: as kMean
   kCosine,     // as kMean of the members near their centroid; drops the others
 };
+// kToken: 32 channels of a token; kTensor: all of a KV head's K or V; kChannel:
+// keys have one for each channel of 32 tokens, values as kToken.
+enum class ScaleKind { kToken, kTensor, kChannel };
 enum class Positions { kOriginal, kRenumber };
 enum class SumVariant { kSum, kObserved };
 
@@ -118,9 +121,19 @@ struct CacheSpec {
 
   Codec type_k = Codec::kF16;
   Codec type_v = Codec::kF16;
+  // Of quantised types: what a scale is shared by, and the codec of the first
+  // and the newest entries.
+  ScaleKind scale = ScaleKind::kToken;
+  Codec recent_type = Codec::kF16;
   // 0: the model's own. Otherwise tokens see, and budgets count, only the last
   // `sliding_window`.
   int sliding_window = 0;
+
+  // Of the pages of the cache.
+  PageFormat page_format(int head_dim) const {
+    return {head_dim,     type_k,      type_v,
+            kPageEntries, recent_type, scale == ScaleKind::kChannel};
+  }
 
   bool has_budget() const { return keep || tokens || memory; }
   // keep=1 is the full cache, whatever else the spec says.

@@ -73,6 +73,9 @@ constexpr Name<Positions> kPositionKinds[] = {
     {"original", Positions::kOriginal}, {"renumber", Positions::kRenumber}};
 constexpr Name<SumVariant> kVariants[] = {{"sum", SumVariant::kSum},
                                           {"observed", SumVariant::kObserved}};
+constexpr Name<ScaleKind> kScales[] = {{"token", ScaleKind::kToken},
+                                       {"tensor", ScaleKind::kTensor},
+                                       {"channel", ScaleKind::kChannel}};
 constexpr Name<Codec> kCodecs[] = {
     {"f32", Codec::kF32},   {"f16", Codec::kF16},   {"bf16", Codec::kBf16},
     {"int8", Codec::kInt8}, {"int4", Codec::kInt4}, {"int2", Codec::kInt2}};
@@ -318,6 +321,10 @@ constexpr SpecKey kKeys[] = {
      GetName<&S::type_k, kCodecs>},
     {"type_v", KeyUse::kAlways, SetName<&S::type_v, kCodecs>,
      GetName<&S::type_v, kCodecs>},
+    {"scale", KeyUse::kQuantized, SetName<&S::scale, kScales>,
+     GetName<&S::scale, kScales>},
+    {"recent_type", KeyUse::kQuantized, SetName<&S::recent_type, kCodecs>,
+     GetName<&S::recent_type, kCodecs>},
     {"positions", KeyUse::kAlways, SetName<&S::positions, kPositionKinds>,
      GetName<&S::positions, kPositionKinds>},
     {"profile", KeyUse::kProfile, SetProfile, GetProfile},

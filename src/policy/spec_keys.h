@@ -16,6 +16,7 @@ namespace pyramidkv {
 // What must hold for a key to have an effect.
 enum class KeyUse {
   kAlways,
+  kQuantized,   // type_k or type_v is quantised
   kCompress,    // the policy drops entries
   kRatio,       // schedule=linear or power
   kExponent,    // schedule=power

@@ -46,6 +46,9 @@ TEST(CacheSpecTest, ReadsEveryKey) {
   EXPECT_EQ(s.type_k, Codec::kF32);
   EXPECT_EQ(s.type_v, Codec::kBf16);
   EXPECT_EQ(s.sliding_window, 1024);
+  const CacheSpec q = Parsed("full,type=int4,scale=tensor,recent_type=int8");
+  EXPECT_EQ(q.scale, ScaleKind::kTensor);
+  EXPECT_EQ(q.recent_type, Codec::kInt8);
 
   EXPECT_EQ(Parsed("snapkv,schedule=power,exponent=0.7").exponent, 0.7);
   const CacheSpec p = Parsed("pyramidkv,keep=0.3,beta=14,mode=kvpress");
@@ -174,6 +177,19 @@ const BadSpec kBadSpecs[] = {
     {"full,type=q8_0", {"type=q8_0:", "f32, f16, bf16"}},
     {"full,type_k=int3", {"type_k=int3:", "f32, f16, bf16, int8, int4, int2"}},
     {"full,type_k=int2", {"type_k=int2:", "keys need 4 bits"}},
+    {"full,scale=tensor", {"scale: type_k=f16", "int8, int4 and int2"}},
+    {"full,type=bf16,recent_type=int8", {"recent_type: type_k=bf16"}},
+    {"full,type_v=int8,scale=channel", {"scale=channel", "type_k=f16"}},
+    {"full,type=int8,scale=channel,recent_type=int8",
+     {"recent_type=int8", "no finer"}},
+    {"h2o,keep=0.3,type=int4,scale=channel", {"evict=both", "scale=token"}},
+    {"snapkv,keep=0.3,type=int4,scale=channel,prefill=streaming",
+     {"prefill=streaming", "prefill=exact"}},
+    {"snapkv,keep=0.3,type=int4,scale=channel,remainder=cluster",
+     {"remainder=cluster", "remainder=drop"}},
+    {"snapkv-wide,keep=0.3,type=int4,scale=channel",
+     {"heads=global", "heads=equal"}},
+    {"full,type=int8,scale=row", {"scale=row:", "token, tensor, channel"}},
     {"full,type=int2", {"type_k=int2:", "keys need 4 bits"}},
     {"snapkv,keep=0.5,heads=all", {"heads=all:", "adaptive, global"}},
     {"snapkv,keep=0.5,schedule=calibrated", {"calibrated:", "uniform, linear"}},
@@ -339,7 +355,9 @@ std::string RandomValue(std::string_view key, std::mt19937* rng) {
   if (key == "decay") return pick({"0.5", "0.98"});
   if (key == "variant") return pick({"sum", "observed"});
   if (key == "profile") return "heads.json";
-  if (key.starts_with("type")) return pick({"f32", "f16", "bf16"});
+  if (key.starts_with("type")) return pick({"f32", "f16", "bf16", "int8"});
+  if (key == "recent_type") return pick({"f32", "f16", "int8", "int2"});
+  if (key == "scale") return pick({"token", "tensor", "channel"});
   if (key == "table") return pick({"steps", "0:1/1:0.25", "0.2:0.7"});
   if (key == "budgets") return pick({"5", "512:400:300"});
   if (key == "kernel") return pick({"1", "3", "5", "31"});
@@ -351,7 +369,7 @@ TEST(CacheSpecTest, RoundTripsRandomSpecs) {
   std::mt19937 rng(20240607);
   int accepted = 0;
   std::set<std::string> keys_seen;
-  for (int trial = 0; trial < 40000; ++trial) {
+  for (int trial = 0; trial < 80000; ++trial) {
     const auto presets = Presets();
     std::string text(presets[rng() % presets.size()].name);
     // Keys that need others beside them.

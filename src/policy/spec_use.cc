@@ -80,14 +80,24 @@ std::string WhyNoColdTier(KeyUse use, const CacheSpec& spec) {
   return "";
 }
 
+std::string WhyNotQuantized(const CacheSpec& spec) {
+  if (IsQuantized(spec.type_k) || IsQuantized(spec.type_v)) return "";
+  return fmt::format(
+      "type_k={} and type_v={} do not use it; allowed with int8, int4 and int2",
+      FindSpecKey("type_k")->get(spec), FindSpecKey("type_v")->get(spec));
+}
+
 }  // namespace
 
 std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
   if (use == KeyUse::kAlways) return "";
+  if (use == KeyUse::kQuantized) return WhyNotQuantized(spec);
   if (!spec.compresses) {
     std::vector<std::string_view> allowed;
     for (const SpecKey& key : SpecKeys()) {
-      if (key.use == KeyUse::kAlways) allowed.push_back(key.name);
+      if (key.use == KeyUse::kAlways || key.use == KeyUse::kQuantized) {
+        allowed.push_back(key.name);
+      }
     }
     return fmt::format("{} keeps every entry and does not use it; allowed: {}",
                        spec.policy, fmt::join(allowed, ", "));
@@ -97,6 +107,7 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
   const bool power = schedule == ScheduleKind::kPower;
   switch (use) {
     case KeyUse::kAlways:
+    case KeyUse::kQuantized:
     case KeyUse::kCompress:
       return "";
     case KeyUse::kRatio:

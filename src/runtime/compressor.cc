@@ -117,11 +117,11 @@ BudgetRequest Compressor::Request(int tokens) const {
   request.layers = compressible_layers();
   request.kv_heads = kv_heads_;
   request.tokens = widest() > 0 ? std::min(tokens, widest()) : tokens;
-  request.page_bytes = static_cast<int64_t>(
-      PageFormat{head_dim_, spec_.type_k, spec_.type_v}.page_bytes());
+  request.page_bytes =
+      static_cast<int64_t>(spec_.page_format(head_dim_).page_bytes());
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.slack : std::max(reserve_tokens_, 0);
-  request.fine_bytes = FineBytes({head_dim_, spec_.type_k, spec_.type_v});
+  request.fine_bytes = FineBytes(spec_.page_format(head_dim_));
   request.other_bytes = RingBytes(request);
   request.side_bytes = SideBytesPerEntry(spec_);
   return request;

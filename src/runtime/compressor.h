@@ -74,7 +74,9 @@ class Compressor {
   // Quantised keys are rounded by what the prompt's first chunk shows, if it
   // has that many tokens.
   static constexpr int kRoundingQueries = 32;
-  bool fits_rounding() const { return IsQuantized(spec_.type_k); }
+  bool fits_rounding() const {
+    return IsQuantized(spec_.type_k) && spec_.scale != ScaleKind::kChannel;
+  }
 
   // Value norms and merging do.
   bool reads_values() const {

@@ -162,8 +162,7 @@ Status DecodePass::FetchCold(int layer) {
 DecodeHead DecodePass::ColdHeadOf(int row, int head) {
   const HyperParams& p = params_;
   DecodeHead h;
-  h.format = sequences_[row]->cache.shape().format;
-  h.format.entries = kBlockEntries;
+  h.format = BlockFormat(sequences_[row]->cache.shape().format);
   h.group = p.group();
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
@@ -194,8 +193,10 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
   h.bias = view.bias;
   const int oldest = state.position + 1 - FineRecent(h.format);
-  const int recent = std::max(
-      {view.recent_begin, view.LowerBound(oldest), h.begin, view.fine});
+  const int waiting = FirstWaiting(h.format, view.length - state.later);
+  const int recent =
+      std::max({view.recent_begin, std::min(view.LowerBound(oldest), waiting),
+                h.begin, view.fine});
   RowHead all = {h, h, h};
   all.rest.key_rounding = view.key_rounding;
   all.rest.begin = std::max(h.begin, view.fine);

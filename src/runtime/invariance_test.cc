@@ -38,7 +38,8 @@ TEST(InvarianceThreaded, AnyNumberOfThreads) {
       auto many = TinyEngine(Options(), threads, compute);
       for (const char* kv :
            {"full", "pyramidkv,keep=0.4", "snapkv-wide,keep=0.3",
-            "full,type=int8", "snapkv,keep=0.4,type=int4"}) {
+            "full,type=int8", "snapkv,keep=0.4,type=int4",
+            "full,type=int4,scale=channel"}) {
         for (int length : {1, 31, 32, 33, 300, 700}) {
           const auto prompt = RandomTokens(length, 320, length);
           ASSERT_EQ(Conversation(one.get(), kv, prompt),
@@ -75,7 +76,9 @@ TEST(Invariance, BatchEqualsSingles) {
       "snapkv,keep=0.3",
       "snapkv-wide,keep=0.2",
       "full,type=int8",
-      "snapkv,keep=0.5,type_k=int4,type_v=int2"};
+      "snapkv,keep=0.5,type_k=int4,type_v=int2",
+      "snapkv,keep=0.5,type=int4,scale=channel",
+      "full,type=int8,scale=channel"};
   const int count = static_cast<int>(specs.size());
   std::vector<std::vector<int>> prompts, steps;
   for (int i = 0; i < count; ++i) {
@@ -131,7 +134,10 @@ TEST(Invariance, SharedPrefillEqualsOwnPrefills) {
                                           "snapkv,keep=0.3,window=16",
                                           "snapkv-wide,keep=0.2",
                                           "llama,type=bf16",
-                                          "full,type_k=int4,type_v=int2"};
+                                          "full,type_k=int4,type_v=int2",
+                                          "full,type=int8,scale=tensor",
+                                          "snapkv,keep=0.5,type=int4,"
+                                          "scale=channel"};
   std::vector<std::unique_ptr<Session>> shared;
   std::vector<Session*> sessions;
   for (const auto& kv : specs) {

@@ -58,7 +58,7 @@ class Planner {
  public:
   Planner(const CacheSpec& spec, const PlanDims& dims)
       : spec_(spec), dims_(dims), entries_(dims.tokens) {
-    const PageFormat format = {dims.head_dim, spec.type_k, spec.type_v};
+    const PageFormat format = spec.page_format(dims.head_dim);
     page_bytes_ = format.page_bytes();
     fine_bytes_ = FineBytes(format);
     ring_entries_ = Within(dims.sliding_window);

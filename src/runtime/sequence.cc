@@ -27,9 +27,9 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
                    int context, int reserve_tokens)
     : model(&m),
       context_size(context),
-      cache(pool, {m.params().layers,
-                   m.params().kv_heads,
-                   {m.params().head_dim, spec.type_k, spec.type_v}}),
+      cache(pool, {m.params().layers, m.params().kv_heads,
+                   spec.page_format(m.params().head_dim),
+                   spec.scale == ScaleKind::kTensor}),
       windows(LayerWindows(spec, m.params())),
       compressor(spec, m, windows, reserve_tokens) {}
 
@@ -50,8 +50,7 @@ Status Sequence::Open(const ColdPlace& place) {
   }
   options.layers = p.layers;
   options.kv_heads = p.kv_heads;
-  options.format = cache.shape().format;
-  options.format.entries = kBlockEntries;
+  options.format = BlockFormat(cache.shape().format);
   options.index = spec.index;
   options.partial = spec.partial;
   options.alpha = spec.alpha;

@@ -32,14 +32,12 @@ ColdHeadState ReadState(int position, StateReader* in) {
 Status ReadHead(StateReader* in, const Sequence& sequence, int layer,
                 int head) {
   ColdTier* const cold = sequence.cold.get();
-  const PageFormat& format = sequence.cache.shape().format;
   ColdHeadState state = ReadState(sequence.position, in);
   const auto entries = static_cast<int64_t>(state.positions.size());
   if (entries + sequence.cache.length(layer, head) > sequence.position) {
     in->Fail("damaged: a head holds more entries than there were tokens");
   }
-  PageFormat block = format;
-  block.entries = kBlockEntries;
+  const PageFormat block = BlockFormat(sequence.cache.shape().format);
   const uint64_t blocks = (entries + kBlockEntries - 1) / kBlockEntries;
   if (blocks > in->remaining() / block.page_bytes()) {
     in->Fail("damaged: it counts more than it can hold");

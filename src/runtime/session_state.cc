@@ -100,11 +100,13 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
   if (FineRecent(cache.shape().format) > 0) {
     out->Put<int32_t>(s.length - s.recent_begin);
   }
+  if (cache.shape().format.channel) out->Put<int32_t>(s.coded);
   out->PutArray(s.positions);
   out->PutArray(s.bias);
   out->PutArray(s.scores);
   out->PutArray(s.rope);
   out->PutArray(s.key_rounding);
+  for (float scale : s.tensor_scales) out->Put<float>(scale);
   const HeadView view = cache.View(layer, head);
   const size_t page_bytes = cache.shape().format.page_bytes();
   const int pages = (s.length + kPageEntries - 1) / kPageEntries;
@@ -132,11 +134,13 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
   } else {
     s.recent_begin = s.length - recent;
   }
+  if (cache->shape().format.channel) s.coded = in->Get<int32_t>();
   s.positions = in->GetArray<int32_t>(position);
   s.bias = in->GetArray<float>(position);
   s.scores = in->GetArray<float>(position);
   s.rope = in->GetArray<int32_t>(position);
   s.key_rounding = in->GetArray<float>(2 * cache->shape().format.head_dim);
+  for (float& scale : s.tensor_scales) scale = in->Get<float>();
   const uint64_t pages =
       (uint64_t(std::max(s.length, 0)) + kPageEntries - 1) / kPageEntries;
   if (pages > in->remaining() / cache->shape().format.page_bytes()) {

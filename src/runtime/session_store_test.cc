@@ -44,11 +44,13 @@ std::string WriteProfile() {
 
 std::vector<std::string> Specs() {
   std::vector<std::string> specs = ExampleSpecs(TemporaryPath("heads.json"));
-  for (const char* more : {"snapkv,keep=0.3,prefill=streaming",
-                           "streaming-llm,tokens=64,positions=renumber",
-                           "h2o,tokens=64,positions=renumber", "full,type=f32",
-                           "snapkv,keep=0.3,type_k=bf16,type_v=f32",
-                           "snapkv-wide,memory=256KiB"}) {
+  for (const char* more :
+       {"snapkv,keep=0.3,prefill=streaming",
+        "streaming-llm,tokens=64,positions=renumber",
+        "h2o,tokens=64,positions=renumber", "full,type=f32",
+        "snapkv,keep=0.3,type_k=bf16,type_v=f32", "snapkv-wide,memory=256KiB",
+        "full,type=int4", "full,type=int8,scale=channel",
+        "full,type=int4,scale=tensor,recent_type=int8"}) {
     specs.emplace_back(more);
   }
   return specs;
