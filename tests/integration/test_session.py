@@ -67,7 +67,7 @@ def test_info_and_verify(stored, model, ids):
     assert info["spec"] == "snapkv,keep=0.3"
     assert info["tokens"] == 400 and info["question_aware"] is True
     assert info["entries"] == round(0.3 * info["entries_full"])
-    assert info["generation"] == 1 and info["format_version"] == 2
+    assert info["generation"] == 1 and info["format_version"] == 3
     assert info["file_bytes"] == stored.stat().st_size
     assert info["tier"] is None
     layers = info["layers"]
