@@ -17,7 +17,7 @@ namespace pyramidkv {
 // At positions before this one.
 inline constexpr int kFinePositions = 16;
 
-// Whether a cache has fine pages, and what they are like.
+// What fine pages are like, and whether a cache has any.
 constexpr Codec FineCodec(Codec codec, Codec fine) {
   return CodecBits(codec) < CodecBits(fine) && IsQuantized(codec) ? fine
                                                                   : codec;

@@ -140,7 +140,7 @@ Status KvCache::AppendRows(Head& head, int position, const Rows& rows,
       PKV_RETURN_IF_ERROR(MakeFine(head));
     }
     PKV_RETURN_IF_ERROR(MakeRoom(head, rows.count));
-    waiting = WaitingKeys(head);
+    waiting = WaitingKeys(head, rows.count);
     if (Status s = MakeRecent(head, position, rows, seen); !s.ok()) {
       SetLength(head, head.length);
       return s;
@@ -212,9 +212,9 @@ void KvCache::FitTensorScales(Head& head, const Rows& rows) {
   const PageFormat& f = shape_.format;
   const int seen = rows[rows.count - 1] + 1;  // kept or not
   const auto fit = [&](Codec codec, const float* x, const float* mean) {
-    return IsQuantized(codec) ? LargestScale({codec, true, f.head_dim, 0}, x,
-                                             seen, rows.stride, mean)
-                              : 0.0f;
+    return IsQuantized(codec)
+               ? LargestScale(codec, f.head_dim, x, seen, rows.stride, mean)
+               : 0.0f;
   };
   head.tensor_scales = {fit(f.k, rows.k, head.key_rounding_or_null()),
                         fit(f.v, rows.v, nullptr)};

@@ -56,6 +56,15 @@ struct KvShape {
   bool tensor_scales = false;
 };
 
+// The first of `length` entries at or after a position. positions: [length], or
+// null: base + i.
+inline int FirstEntryAt(const int32_t* positions, int32_t base, int length,
+                        int at) {
+  if (positions == nullptr) return std::clamp(at - base, 0, length);
+  return static_cast<int>(std::lower_bound(positions, positions + length, at) -
+                          positions);
+}
+
 // What attention reads: the pages of one head. Valid until the head changes.
 struct HeadView {
   const std::byte* const* pages = nullptr;
@@ -83,11 +92,8 @@ struct HeadView {
   int32_t rotated_for(int i) const {
     return rope != nullptr ? rope[i] : position(i);
   }
-  // The first entry at or after a position.
   int LowerBound(int at) const {
-    if (positions == nullptr) return std::clamp(at - base, 0, length);
-    return static_cast<int>(
-        std::lower_bound(positions, positions + length, at) - positions);
+    return FirstEntryAt(positions, base, length, at);
   }
 };
 
@@ -222,7 +228,7 @@ class KvCache {
   Status GiveUnkeptRows(int layer, int h, int position, const Rows& rows,
                         int seen) const;
   Status GiveUnkept(int layer, int h, std::span<const int> kept) const;
-  std::vector<float> WaitingKeys(const Head& head) const;
+  std::vector<float> WaitingKeys(const Head& head, int count) const;
   void CodeKeys(Head& head, int length, const std::vector<float>& waiting,
                 const Rows& rows);
   std::vector<float> MovedKeys(const Head& head,

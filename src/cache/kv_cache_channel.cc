@@ -18,11 +18,13 @@ void StoreGroupOf(const PageFormat& format, int entry, int count,
 
 }  // namespace
 
-// Keys of the group that is not complete, [entries, head_dim].
-std::vector<float> KvCache::WaitingKeys(const Head& head) const {
+// Keys of the group that is not complete, [entries, head_dim], if `count` more
+// entries complete it.
+std::vector<float> KvCache::WaitingKeys(const Head& head, int count) const {
   if (!shape_.format.channel) return {};
   const size_t d = shape_.format.head_dim;
   const int first = FirstWaiting(shape_.format, head.length);
+  if (FirstWaiting(shape_.format, head.length + count) == first) return {};
   std::vector<float> keys(size_t(head.length - first) * d);
   for (int i = first; i < head.length; ++i) {
     LoadOne(head, i, &keys[size_t(i - first) * d], nullptr);

@@ -1,11 +1,10 @@
 #include "cache/kv_cache_io.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <string>
 
-#include "cache/fine_pages.h"
+#include "cache/kv_cache.h"
 #include "kernels/key_rounding.h"
 
 namespace pyramidkv {
@@ -34,10 +33,8 @@ bool Ascend(const std::vector<int32_t>& positions, int32_t end) {
 }  // namespace
 
 int HeadState::LowerBound(int at) const {
-  if (positions.empty()) return std::clamp(at - base, 0, length);
-  return static_cast<int>(
-      std::lower_bound(positions.begin(), positions.end(), at) -
-      positions.begin());
+  return FirstEntryAt(positions.empty() ? nullptr : positions.data(), base,
+                      length, at);
 }
 
 Status CheckHeadState(const HeadState& s, const PageFormat& format,

@@ -200,7 +200,7 @@ __attribute__((always_inline)) inline void KeyDots(
   KeyDots4<kHeads>(codes, q, stride, words, sum);
 }
 
-// Asks for what is read after the keys, a share of it for each of `shares`:
+// Asks for the page that is read next, a share of it for each of `shares`:
 // values are read in columns, which the processor does not foresee.
 inline void PrefetchNext(const IntegerHalf& keys, size_t share, size_t shares) {
   const auto* next = reinterpret_cast<const char*>(keys.next);

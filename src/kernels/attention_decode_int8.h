@@ -38,7 +38,7 @@ struct IntegerHalf {
   int blocks;              // of 16 entries, up to `end`
   const uint8_t* codes;    // as kernels/kv_quant.h has them
   const uint16_t* scales;  // f16 [groups, page_entries]
-  // What is read after this half and may be asked for on the way.
+  // The page that is read next, and may be asked for on the way.
   const std::byte* next = nullptr;
   size_t next_bytes = 0;
 };

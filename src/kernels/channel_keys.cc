@@ -2,26 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
+#include "kernels/key_words.h"
 
 namespace pyramidkv {
 namespace {
 
 constexpr float kLargestHalf = 65504.0f;
-constexpr int kLanes = 16;
-
-// The byte of a slot's word with channel c.
-size_t WordAt(const PageFormat& f, int slot, int c) {
-  const int per_word = 32 / CodecBits(f.k);
-  const size_t words = f.head_dim / per_word;
-  return ((slot / kLanes * words + c / per_word) * kLanes + slot % kLanes) * 4;
-}
-
-int ShiftOf(int bits, int c) {
-  const int within = c % (32 / bits);
-  return 8 * (within % 4) + bits * (within / 4);
+QuantHalf KeyHalf(const PageFormat& f) {
+  return {f.k, /*is_k=*/true, f.head_dim, f.entries};
 }
 
 }  // namespace
@@ -62,39 +52,39 @@ ChannelScale QuantizeChannel(int bits, const float* x, int n, size_t stride,
 void StoreKeyGroup(const PageFormat& format, int group, int count,
                    const float* k, std::byte* page) {
   DCHECK(format.channel && count > 0 && count <= kChannelGroup);
+  const QuantHalf shape = KeyHalf(format);
   const int bits = CodecBits(format.k), d = format.head_dim;
-  const int first = group * kChannelGroup;
+  const int per_word = 32 / bits, first = group * kChannelGroup;
   auto* const scales =
       const_cast<uint16_t*>(ChannelScales(format, page, group));
-  uint8_t codes[32][kChannelGroup] = {};  // of the channels of a word
-  for (int c = 0; c < d; c += 32 / bits) {
-    for (int i = 0; i < 32 / bits; ++i) {
+  uint8_t codes[8][kChannelGroup] = {};  // of the channels of a word
+  for (int c = 0; c < d; c += per_word) {
+    for (int i = 0; i < per_word; ++i) {
       const ChannelScale s =
           QuantizeChannel(bits, k + c + i, count, d, codes[i]);
       scales[c + i] = s.scale;
       scales[d + c + i] = s.low;
     }
     for (int e = 0; e < kChannelGroup; ++e) {
-      uint32_t word = 0;
-      for (int i = 0; i < 32 / bits; ++i) {
-        word |= uint32_t{codes[i][e]} << ShiftOf(bits, i);
-      }
-      std::memcpy(page + WordAt(format, first + e, c), &word, sizeof(word));
+      int32_t key[8];
+      for (int i = 0; i < per_word; ++i) key[i] = codes[i][e];
+      PackKeys(shape, key, c, per_word, first + e, page);
     }
   }
 }
 
 void LoadChannelKey(const PageFormat& format, const std::byte* page, int slot,
                     float* k) {
-  const int bits = CodecBits(format.k), d = format.head_dim;
+  const QuantHalf shape = KeyHalf(format);
+  const int d = format.head_dim;
+  const size_t words = KeyWords(shape, slot);
   const uint16_t* const scales =
       ChannelScales(format, page, slot / kChannelGroup);
+  for (int c = 0; c < d; c += 4) {
+    _mm_storeu_ps(k + c, _mm_cvtepi32_ps(UnpackKeys(shape, page, words, c)));
+  }
   for (int c = 0; c < d; ++c) {
-    uint32_t word;
-    std::memcpy(&word, page + WordAt(format, slot, c), sizeof(word));
-    const uint32_t code = word >> ShiftOf(bits, c) & ((1u << bits) - 1);
-    k[c] = F32FromF16(scales[d + c]) +
-           static_cast<float>(code) * F32FromF16(scales[c]);
+    k[c] = F32FromF16(scales[d + c]) + k[c] * F32FromF16(scales[c]);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "kernels/key_rounding.h"
+#include "kernels/key_words.h"
 
 namespace pyramidkv {
 namespace {
@@ -18,7 +19,6 @@ namespace {
 constexpr float kLargestHalf = 65504.0f;
 constexpr int kMaxRotation = 64;
 constexpr int kChunk = 64;  // channels rotated or quantised at a time
-constexpr int kLanes = 16;
 constexpr int kSign = std::numeric_limits<int>::min();  // the bit of a float
 
 float RoundedScale(float scale) {
@@ -169,14 +169,6 @@ __m128i Words(const std::byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
 
-// A slot of K has words of its own: the first one's byte; the others follow
-// at kKeyStride.
-constexpr int kKeyStride = 4 * kLanes;
-size_t KeyWords(const QuantHalf& shape, int slot) {
-  const int words = shape.head_dim * CodecBits(shape.codec) / 32;
-  return (size_t(slot / kLanes) * words * kLanes + slot % kLanes) * 4;
-}
-
 // A slot of V has the same bits of all words of a row.
 struct ValueWords {
   ValueWords(const QuantHalf& shape, int slot) {
@@ -200,35 +192,6 @@ struct ValueWords {
   size_t byte;
   __m128i shift, mask;
 };
-
-// Codes of channels [c, c + n) into the words of a slot of K.
-void PackKeys(const QuantHalf& shape, const int32_t* codes, int c, int n,
-              int slot, std::byte* half) {
-  const int bits = CodecBits(shape.codec), per_word = 32 / bits;
-  std::byte* to =
-      half + KeyWords(shape, slot) + size_t(c / per_word) * kKeyStride;
-  for (int i = 0; i < n; i += per_word, to += kKeyStride) {
-    uint32_t word = 0;
-    for (int j = 0; j < per_word; ++j) {
-      word |= static_cast<uint32_t>(codes[i + j])
-              << (8 * (j % 4) + bits * (j / 4));
-    }
-    std::memcpy(to, &word, sizeof(word));
-  }
-}
-
-// Four channels from c on, c % 4 == 0.
-__m128i UnpackKeys(const QuantHalf& shape, const std::byte* half, size_t first,
-                   int c) {
-  const int bits = CodecBits(shape.codec), per_word = 32 / bits;
-  uint32_t word;
-  std::memcpy(&word, half + first + size_t(c / per_word) * kKeyStride,
-              sizeof(word));
-  if (bits == 4) word = (word >> c % 8) & 0x0f0f0f0fu;  // c % 8 is 0 or 4
-  const __m128i zero = _mm_setzero_si128();
-  const __m128i bytes = _mm_cvtsi32_si128(static_cast<int>(word));
-  return _mm_unpacklo_epi16(_mm_unpacklo_epi8(bytes, zero), zero);
-}
 
 // Where the scale of a group lies in the half.
 size_t ScaleAt(const QuantHalf& shape, int group, int slot) {
@@ -342,19 +305,18 @@ void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
   if (key_rounding != nullptr) AddKeyMean(key_rounding, shape.head_dim, 1, row);
 }
 
-float LargestScale(const QuantHalf& shape, const float* x, int rows,
+float LargestScale(Codec codec, int head_dim, const float* x, int rows,
                    size_t stride, const float* mean) {
-  std::vector<float> row(shape.head_dim);
+  std::vector<float> row(head_dim);
   float largest = 0;
   for (int r = 0; r < rows; ++r, x += stride) {
-    for (int i = 0; i < shape.head_dim; ++i) {
+    for (int i = 0; i < head_dim; ++i) {
       row[i] = x[i] - (mean != nullptr ? mean[i] : 0.0f);
     }
-    RotateChannels(shape.head_dim, row.data());
+    RotateChannels(head_dim, row.data());
     for (float value : row) largest = std::max(largest, std::fabs(value));
   }
-  const float codes =
-      QuantZero(shape.codec) - (shape.codec == Codec::kInt2 ? 0.0f : 1.0f);
+  const float codes = QuantZero(codec) - (codec == Codec::kInt2 ? 0.0f : 1.0f);
   const float scale = RoundedScale(largest / codes);
   return std::isfinite(scale) ? scale : 0.0f;
 }

@@ -49,7 +49,7 @@ void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,
 // The scale with which the largest rotated channel of rows [rows, head_dim],
 // `stride` values apart, less `mean` if that is not null, has a code. 0: they
 // are all zero, or not finite.
-float LargestScale(const QuantHalf& shape, const float* x, int rows,
+float LargestScale(Codec codec, int head_dim, const float* x, int rows,
                    size_t stride, const float* mean);
 void CopyQuantized(const QuantHalf& shape, const std::byte* from, int from_slot,
                    std::byte* to, int to_slot);

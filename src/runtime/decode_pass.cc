@@ -192,13 +192,18 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
   h.bias = view.bias;
+  RowHead all = {h, h, h};
+  all.rest.key_rounding = view.key_rounding;
+  if (!HasFinePages(h.format)) {
+    all.fine.end = all.fine.begin;
+    all.recent.end = all.recent.begin;
+    return all;
+  }
   const int oldest = state.position + 1 - FineRecent(h.format);
   const int waiting = FirstWaiting(h.format, view.length - state.later);
   const int recent =
       std::max({view.recent_begin, std::min(view.LowerBound(oldest), waiting),
                 h.begin, view.fine});
-  RowHead all = {h, h, h};
-  all.rest.key_rounding = view.key_rounding;
   all.rest.begin = std::max(h.begin, view.fine);
   all.rest.end = std::min(h.end, recent);
   all.fine.format = all.recent.format = FineFormat(h.format);

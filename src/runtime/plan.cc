@@ -142,8 +142,7 @@ void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
 std::optional<PlanTier> Planner::Tier(std::span<const int> kept) const {
   if (!spec_.offloads()) return std::nullopt;
   ColdTierOptions options;
-  options.format = {dims_.head_dim, spec_.type_k, spec_.type_v};
-  options.format.entries = kBlockEntries;
+  options.format = BlockFormat(spec_.page_format(dims_.head_dim));
   options.index = spec_.index;
   options.partial = spec_.partial;
   options.resident = spec_.resident;
