@@ -16,10 +16,14 @@ namespace {
 
 using dnnl::memory;
 
-// One primitive for each (inputs, outputs of the panel, y_stride).
+// Two primitives for each (inputs, outputs of the panel, y_stride). Workers
+// share them and bring scratchpads of their own: making one inside a worker
+// would search the library's cache of primitives from several threads.
 struct Product {
   dnnl::matmul primitive;
   memory::desc x, weights, y, scratchpad;
+  dnnl::reorder pack;  // rows of the file -> weights
+  memory::desc rows, pack_scratchpad;
 };
 
 memory::desc Plain(memory::dim rows, memory::dim cols, memory::data_type type,
@@ -40,6 +44,12 @@ struct PromptMatMul::Impl {
     AlignedBuffer<uint16_t> x_bf16;
     bool has_int8 = false, has_bf16 = false;
     AlignedBuffer<std::byte> scratchpad;
+
+    // The worker's scratchpad, as a primitive asked for it.
+    memory Scratchpad(const memory::desc& desc, const dnnl::engine& on) {
+      scratchpad.Resize(desc.get_size() + 1);
+      return memory(desc, on, scratchpad.data());
+    }
   };
 
   Impl(int count, PromptCompute compute)
@@ -88,10 +98,16 @@ struct PromptMatMul::Impl {
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(x, any, y), attr,
                                             engine);
+    // The file's [outputs, inputs] is the product's [inputs, outputs]
+    // transposed.
+    const auto rows = Plain(inputs, outputs, memory::data_type::f32, 1, inputs);
+    const dnnl::reorder::primitive_desc pack(engine, rows, engine,
+                                             desc.weights_desc(), attr);
     omp_set_num_threads(threads);
     return products
         .emplace(key, Product{dnnl::matmul(desc), x, desc.weights_desc(), y,
-                              desc.scratchpad_desc()})
+                              desc.scratchpad_desc(), dnnl::reorder(pack), rows,
+                              pack.scratchpad_desc()})
         .first->second;
   }
 
@@ -127,12 +143,13 @@ void PromptMatMul::Pack(const WeightMatrix& w, int panel, int worker,
   own.expanded.Resize(size_t(outputs) * w.cols);
   DequantizeRows(w, first, outputs, own.expanded.data());
   const Product& product = impl_->Get(w.cols, outputs, w.rows);
-  // The file's [outputs, inputs] is the product's [inputs, outputs]
-  // transposed.
-  memory from(Plain(w.cols, outputs, memory::data_type::f32, 1, w.cols),
-              impl_->engine, own.expanded.data());
+  memory from(product.rows, impl_->engine, own.expanded.data());
   memory to(product.weights, impl_->engine, packed->panels[panel].data());
-  dnnl::reorder(from, to).execute(own.stream, from, to);
+  product.pack.execute(
+      own.stream, {{DNNL_ARG_FROM, from},
+                   {DNNL_ARG_TO, to},
+                   {DNNL_ARG_SCRATCHPAD,
+                    own.Scratchpad(product.pack_scratchpad, impl_->engine)}});
   own.stream.wait();
 }
 
@@ -156,16 +173,16 @@ void PromptMatMul::Multiply(const PackedMatrix& packed, float* y, int worker) {
     const int first = p * kPanelRows;
     const int outputs = std::min(kPanelRows, packed.outputs - first);
     const Product& product = impl_->Get(packed.inputs, outputs, packed.outputs);
-    own.scratchpad.Resize(product.scratchpad.get_size() + 1);
     memory x(product.x, impl_->engine, input);
     memory weights(product.weights, impl_->engine,
                    const_cast<std::byte*>(packed.panels[p].data()));
     memory result(product.y, impl_->engine, y + first);
-    memory scratchpad(product.scratchpad, impl_->engine, own.scratchpad.data());
-    product.primitive.execute(own.stream, {{DNNL_ARG_SRC, x},
-                                           {DNNL_ARG_WEIGHTS, weights},
-                                           {DNNL_ARG_DST, result},
-                                           {DNNL_ARG_SCRATCHPAD, scratchpad}});
+    product.primitive.execute(
+        own.stream, {{DNNL_ARG_SRC, x},
+                     {DNNL_ARG_WEIGHTS, weights},
+                     {DNNL_ARG_DST, result},
+                     {DNNL_ARG_SCRATCHPAD,
+                      own.Scratchpad(product.scratchpad, impl_->engine)}});
   }
   own.stream.wait();
 }
