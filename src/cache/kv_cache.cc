@@ -175,6 +175,8 @@ void KvCache::ReleasePages(Head* head) {
   head->fine = nullptr;
   for (std::byte* page : head->recent) pool_->Release(page);
   head->recent.clear();
+  for (std::byte* page : head->top_pages) pool_->Release(page);
+  head->top_pages.clear();
 }
 
 // A page that others share is replaced by a copy of our own.
@@ -235,6 +237,9 @@ HeadView KvCache::View(int layer, int h) const {
   view.fine = FineEntries(head);
   view.recent_pages = head.recent.data();
   view.recent_begin = head.recent.empty() ? head.length : head.recent_begin;
+  view.top_pages = head.top_pages.data();
+  view.top = head.top;
+  view.top_marks = head.top_marks;
   return view;
 }
 
@@ -263,6 +268,7 @@ Status KvCache::Compact(int layer, int h, std::span<const int> kept) {
   PKV_RETURN_IF_ERROR(MoveEntries(head, kept));
   MoveFine(head, kept);
   MoveRecent(head, kept);
+  MoveTop(head, kept);
   CodeMovedKeys(head, n, moved);
   int gap = 0;  // the first entry that leaves
   while (gap < n && kept[gap] == gap) ++gap;
@@ -329,6 +335,7 @@ void KvCache::SetLength(Head& head, int length) {
   head.TrimPositions();
   DropFine(head);
   TrimRecent(head);
+  TrimTop(head);
 }
 
 // Builds the head anew: merged entries stand between kept ones, so nearly all
@@ -336,7 +343,7 @@ void KvCache::SetLength(Head& head, int length) {
 Status KvCache::CompactAndMerge(int layer, int h, std::span<const int> kept,
                                 std::span<const MergedEntry> merged) {
   if (merged.empty()) return Compact(layer, h, kept);
-  DCHECK(!shape_.format.channel);
+  DCHECK(!shape_.format.channel && !shape_.top);
   Head& old = head(layer, h);
   const PageFormat& format = shape_.format;
   const PageFormat fine = FineFormat(format);
@@ -435,6 +442,7 @@ std::span<float> KvCache::Scores(int layer, int h) {
 // Keys are rotated as f32 and stored again, quantised ones with new codes and
 // scales: each time costs them another rounding.
 Status KvCache::Renumber(int layer, int h, int first, const Rotation& rope) {
+  DCHECK(!shape_.top);
   Head& head = this->head(layer, h);
   const PageFormat& format = shape_.format;
   for (std::byte*& page : head.pages) {
@@ -485,9 +493,11 @@ void KvCache::DropBefore(int layer, int h, int position) {
   head.length -= entries;
   head.coded = std::max(head.coded - entries, 0);
   head.recent_begin -= entries;
+  DropTopBefore(head, entries);
   head.TrimPositions();
   DropFine(head);
   TrimRecent(head);
+  TrimTop(head);
 }
 
 Status KvCache::Truncate(int position) {
@@ -522,6 +532,7 @@ KvCache KvCache::Fork() const {
     for (std::byte* page : head.pages) pool_->AddReference(page);
     if (head.fine != nullptr) pool_->AddReference(head.fine);
     for (std::byte* page : head.recent) pool_->AddReference(page);
+    for (std::byte* page : head.top_pages) pool_->AddReference(page);
   }
   return copy;
 }
@@ -539,7 +550,8 @@ HeadState KvCache::ExportHead(int layer, int h) const { return head(layer, h); }
 Status KvCache::ImportHead(
     int layer, int h, int position, HeadState state,
     const std::function<Status(std::span<std::byte>)>& read_page) {
-  PKV_RETURN_IF_ERROR(CheckHeadState(state, shape_.format, position));
+  PKV_RETURN_IF_ERROR(
+      CheckHeadState(state, shape_.format, shape_.top.has_value(), position));
   Head built;
   Status status = MakeRoom(built, state.length);
   for (size_t p = 0; status.ok() && p < built.pages.size(); ++p) {
@@ -564,6 +576,17 @@ Status KvCache::ImportHead(
     built.recent.push_back(page);
     status = read_page({page, FinePageBytes(shape_.format)});
   }
+  while (status.ok() &&
+         built.top_pages.size() < FinePagesFor(built.top.size())) {
+    std::byte* const page = pool_->Allocate(TopPageBytes());
+    if (page == nullptr) {
+      status = OutOfMemory();
+      break;
+    }
+    built.top_pages.push_back(page);
+    status = read_page({page, TopPageBytes()});
+  }
+  built.MarkTop();
   if (!status.ok()) {
     ReleasePages(&built);
     return status;
@@ -587,6 +610,7 @@ int64_t KvCache::layer_bytes(int layer) const {
     sum += head.pages.size() * shape_.format.page_bytes() + head.side_bytes();
     sum += ((head.fine != nullptr ? 1 : 0) + head.recent.size()) *
            FinePageBytes(shape_.format);
+    sum += head.top_pages.size() * TopPageBytes();
   }
   return static_cast<int64_t>(sum);
 }

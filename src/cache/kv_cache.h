@@ -15,11 +15,12 @@
 //      are held in f16, too, in a page of their own, and are read there; with
 //      4 bits per channel also the newest ones (FineRecent). These receive
 //      most of the attention.
-//   6. Keys by channel (PageFormat::channel) get their codes in groups; those
-//   of
-//      a group that is not complete are read from fine pages alone. Compact
+//   6. Entries that a compressor names (SetTop) are held finer, too, each in
+//      its own slot of further pages, and are read there.
+//   7. Keys by channel (PageFormat::channel) get their codes in groups; those
+//      of a group that is not complete are read from fine pages alone. Compact
 //      rounds the keys that it moves once more.
-//   7. `bytes` counts pages and side arrays; both are given back to the
+//   8. `bytes` counts pages and side arrays; both are given back to the
 //      system when entries leave.
 //
 // Two lengths are kept apart: the logical position (of the next token, never
@@ -36,11 +37,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "cache/fine_pages.h"
 #include "cache/page_pool.h"
+#include "cache/top_pages.h"
 #include "kernels/kv_codec.h"
 #include "kernels/rope.h"
 #include "pyramidkv/status.h"
@@ -54,6 +58,8 @@ struct KvShape {
   // Quantised entries of a head have one scale for all K and one for all V:
   // that of the first call that appends to it. What is larger later is cut off.
   bool tensor_scales = false;
+  // What SetTop holds entries in.
+  std::optional<Codec> top = std::nullopt;
 };
 
 // The first of `length` entries at or after a position. positions: [length], or
@@ -85,6 +91,12 @@ struct HeadView {
   // The same of the newest ones: entry i is in slot i - recent_begin of these.
   const std::byte* const* recent_pages = nullptr;
   int recent_begin = 0;  // may be below 0; `length`: none
+  // The same of others: entry top[i] is in slot i of top_pages, and has its bit
+  // in the word of its page; pages without a word have none. Those that are
+  // among the newest ones are read there.
+  const std::byte* const* top_pages = nullptr;
+  std::span<const int32_t> top;
+  std::span<const uint64_t> top_marks;
 
   int32_t position(int i) const {
     return positions != nullptr ? positions[i] : base + i;
@@ -155,6 +167,17 @@ class KvCache {
   // Entries of a head as f32, k and v [length, head_dim] row-major; either may
   // be null.
   void Decode(int layer, int head, float* k, float* v) const;
+
+  // Holds the entries `top` (ascending) in KvShape::top, and no others. k, v:
+  // their rows [top.size(), head_dim]; of those that are held so already, what
+  // there is stays. An evicted one leaves as any other.
+  // REQUIRES: KvShape::top, and all of them in TopRange.
+  // Errors: kRuntime if there is no memory (the head is unchanged).
+  Status SetTop(int layer, int head, std::span<const int> top, const float* k,
+                const float* v);
+  // Entries [first, second) of a head are not among the first positions, which
+  // are held finer anyway.
+  std::pair<int, int> TopRange(int layer, int head) const;
 
   // Entry i if it is in a fine page; k, v: [head_dim]. False: it is not.
   bool LoadFine(int layer, int head, int i, float* k, float* v) const;
@@ -240,6 +263,10 @@ class KvCache {
   Status MakeRecent(Head& head, int position, const Rows& rows, int seen);
   void MoveRecent(Head& head, std::span<const int> kept);
   void TrimRecent(Head& head);
+  size_t TopPageBytes() const;
+  void MoveTop(Head& head, std::span<const int> kept);
+  void DropTopBefore(Head& head, int entries);
+  void TrimTop(Head& head);
   bool LoadFine(const Head& head, int i, float* k, float* v) const;
   void LoadOne(const Head& head, int i, float* k, float* v) const;
   void StoreOne(Head& head, int i, const float* k, const float* v);

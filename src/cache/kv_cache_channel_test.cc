@@ -206,9 +206,9 @@ TEST_P(ChannelCache, HeadsComeBack) {
     EXPECT_EQ(k, Keys());
     HeadState wrong = cache_.ExportHead(0, 0);
     wrong.coded = wrong.length + 1;
-    EXPECT_FALSE(CheckHeadState(wrong, format_, n).ok());
+    EXPECT_FALSE(CheckHeadState(wrong, format_, false, n).ok());
     wrong.coded = FirstWaiting(format_, n) - 1;
-    EXPECT_FALSE(CheckHeadState(wrong, format_, n).ok());
+    EXPECT_FALSE(CheckHeadState(wrong, format_, false, n).ok());
   }
 }
 

@@ -22,6 +22,10 @@ bool KvCache::LoadFine(const Head& head, int i, float* k, float* v) const {
     const int slot = i - head.recent_begin;
     LoadEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
               k, v);
+  } else if (const int slot = head.TopSlot(i); slot >= 0) {
+    LoadEntry(TopFormat(shape_.format, *shape_.top),
+              head.top_pages[slot / kFinePositions], slot % kFinePositions, k,
+              v);
   } else {
     return false;
   }
@@ -144,6 +148,9 @@ Status KvCache::MakeFineOwn(Head& head) {
   if (head.fine != nullptr) PKV_RETURN_IF_ERROR(MakeOwn(bytes, &head.fine));
   for (std::byte*& page : head.recent) {
     PKV_RETURN_IF_ERROR(MakeOwn(bytes, &page));
+  }
+  for (std::byte*& page : head.top_pages) {
+    PKV_RETURN_IF_ERROR(MakeOwn(TopPageBytes(), &page));
   }
   return {};
 }

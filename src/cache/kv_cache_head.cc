@@ -24,7 +24,9 @@ void KvCache::Head::AppendSides(int first, const Rows& rows, int rope_shift) {
 }
 
 size_t KvCache::Head::side_bytes() const {
-  return (positions.capacity() + rope.capacity()) * sizeof(int32_t) +
+  return (positions.capacity() + rope.capacity() + top.capacity()) *
+             sizeof(int32_t) +
+         top_marks.capacity() * sizeof(uint64_t) +
          (bias.capacity() + scores.capacity() + key_rounding.capacity()) *
              sizeof(float);
 }

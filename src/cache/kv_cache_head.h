@@ -43,7 +43,9 @@ struct KvCache::Rows {
 struct KvCache::Head : HeadState {
   std::vector<std::byte*> pages;
   std::byte* fine = nullptr;
-  std::vector<std::byte*> recent;  // from entry recent_begin on
+  std::vector<std::byte*> recent;     // from entry recent_begin on
+  std::vector<std::byte*> top_pages;  // entry top[i] in slot i of these
+  std::vector<uint64_t> top_marks;    // by page, a bit for each slot
 
   int32_t position(int i) const {
     return positions.empty() ? base + i : positions[i];
@@ -60,6 +62,14 @@ struct KvCache::Head : HeadState {
     evicted_from = std::min(evicted_from, from);
     evicted_before = std::max(evicted_before, before);
   }
+
+  // Its slot in the top pages, or -1.
+  int TopSlot(int i) const {
+    const auto at = std::lower_bound(top.begin(), top.end(), i);
+    return at != top.end() && *at == i ? static_cast<int>(at - top.begin())
+                                       : -1;
+  }
+  void MarkTop();
 
   int32_t rotated_for(int i) const {
     return rope.empty() ? position(i) : rope[i];

@@ -38,7 +38,7 @@ int HeadState::LowerBound(int at) const {
 }
 
 Status CheckHeadState(const HeadState& s, const PageFormat& format,
-                      int position) {
+                      bool has_top, int position) {
   if (s.length < 0 || s.seen < s.length || s.seen > position) {
     return Bad("a head holds more entries than there were tokens");
   }
@@ -70,6 +70,18 @@ Status CheckHeadState(const HeadState& s, const PageFormat& format,
   }
   if (!Ascend(s.positions, s.seen)) {
     return Bad("positions of a head do not ascend");
+  }
+  const int fine = HasFinePages(format) ? s.LowerBound(kFinePositions) : 0;
+  for (size_t i = 0; i < s.top.size(); ++i) {
+    const int32_t entry = s.top[i];
+    const bool ascends = i == 0 || entry > s.top[i - 1];
+    const bool apart = entry < 0 || (entry >= fine && entry < s.length);
+    if (!has_top || !ascends || !apart) {
+      return Bad("a head holds no such entries finer than others");
+    }
+  }
+  if (!s.top.empty() && s.top.back() < 0) {
+    return Bad("a head holds finer entries that left");
   }
   for (int32_t r : s.rope) {
     if (r < 0 || r >= position) return Bad("a key is rotated past the end");

@@ -36,16 +36,20 @@ struct HeadState {
   // Entries from here on are in the recent pages, too; below 0: their first
   // slots are of entries that left.
   int32_t recent_begin = 0;
+  // Entries that are in the top pages, ascending; none of them is in the page
+  // of the first ones. Below 0: slots of entries that left.
+  std::vector<int32_t> top;
 
   // The first entry at or after a position.
   int LowerBound(int at) const;
 };
 
 // Whether a head of a sequence that has seen `position` tokens can be like
-// this in pages of a format: what all methods of KvCache take for granted.
+// this in pages of a format, with top pages or without: what all methods of
+// KvCache take for granted.
 // Errors: kModel, what is wrong.
 Status CheckHeadState(const HeadState& state, const PageFormat& format,
-                      int position);
+                      bool has_top, int position);
 
 }  // namespace pyramidkv
 

@@ -83,7 +83,7 @@ TEST(KvCacheIoTest, AReadThatFailsChangesNothing) {
 TEST(KvCacheIoTest, StatesThatCannotBeAreRefused) {
   PagePool pool;
   const HeadState sound = Filled(&pool).ExportHead(0, 0);
-  EXPECT_TRUE(CheckHeadState(sound, kShape.format, kTokens).ok());
+  EXPECT_TRUE(CheckHeadState(sound, kShape.format, false, kTokens).ok());
   const std::vector<std::function<void(HeadState*)>> wrong = {
       [](HeadState* s) { s->length = -1; },
       [](HeadState* s) { s->length = kTokens + 1; },
@@ -107,7 +107,7 @@ TEST(KvCacheIoTest, StatesThatCannotBeAreRefused) {
   for (size_t i = 0; i < wrong.size(); ++i) {
     HeadState state = sound;
     wrong[i](&state);
-    EXPECT_EQ(CheckHeadState(state, kShape.format, kTokens).code(),
+    EXPECT_EQ(CheckHeadState(state, kShape.format, false, kTokens).code(),
               StatusCode::kModel)
         << i;
   }

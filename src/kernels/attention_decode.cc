@@ -1,6 +1,7 @@
 #include "kernels/attention_decode.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -341,13 +342,14 @@ HWY_INLINE void ValueQuantPage(const std::byte* half, int page_entries,
 
 struct Part {
   const DecodeHead* head;
-  int from, to;    // slots of this part, [from, to)
-  const float* q;  // [group, head_dim], rotated where K is
-  float* scores;   // [group, kPageEntries]
-  float* acc;      // [group, 2 * head_dim]
-  float* weights;  // [group, kPartSlots] or null
-  float* scaled;   // [kGroup, kPageEntries]
-  float* key_q;    // [kGroup, head_dim]
+  int from, to;                 // slots of this part, [from, to)
+  const float* q;               // [group, head_dim], rotated where K is
+  float* scores;                // [group, kPageEntries]
+  float* acc;                   // [group, 2 * head_dim]
+  float* weights;               // [group, kPartSlots] or null
+  float* scaled;                // [kGroup, kPageEntries]
+  float* key_q;                 // [kGroup, head_dim]
+  const float* sums = nullptr;  // [group] of all weights so far
   // How quantised entries are multiplied as integers, null if they become
   // floats, and the queries of that, [group, QuantGroups(head_dim)].
   const IntegerForm* form;
@@ -529,7 +531,7 @@ void AddValues(const Part& part, const Page& page, int g) {
     if (part.form != nullptr) {
       return part.form->add_values(
           {L::kCodec, f.head_dim, f.entries, page.v, page.from, page.to}, p,
-          kHeads, acc_stride, acc);
+          part.sums + g, kHeads, acc_stride, acc);
     }
     ValueQuantPage<L, kHeads>(page.v, f.entries, p, page.to, f.head_dim,
                               part.scaled, acc_stride, acc);
@@ -615,6 +617,8 @@ void RunPage(const Part& part, PageStep score, PageStep add, int page,
   const Page at = {k, k + h.format.k_bytes(), from, to,
                    last ? k : h.pages[page + 1]};
   score.Run(part, at);
+  const uint64_t unseen =
+      size_t(page) < h.unseen.size() ? h.unseen[page] : uint64_t{0};
   for (int g = 0; g < h.group; ++g) {
     float* scores = part.scores + g * kPageEntries;
     if (h.bias != nullptr) {
@@ -622,6 +626,9 @@ void RunPage(const Part& part, PageStep score, PageStep add, int page,
     }
     std::fill(scores, scores + from, kLowest);
     std::fill(scores + to, scores + padded, kLowest);
+    for (uint64_t left = unseen; left != 0; left &= left - 1) {
+      scores[std::countr_zero(left)] = kLowest;
+    }
     if (part.weights != nullptr) {  // pages of a part begin at its own slots
       const int slot = first - part.from / entries * entries;
       std::copy(scores, scores + padded,
@@ -640,12 +647,13 @@ void RunPage(const Part& part, PageStep score, PageStep add, int page,
   add.Run(part, at);
 }
 
-void RunPart(const Part& part, float* result) {
+void RunPart(Part part, float* result) {
   const DecodeHead& h = *part.head;
   const int head_dim = h.format.head_dim;
   std::fill(result, result + h.group, std::numeric_limits<float>::lowest());
   std::fill(result + h.group, result + 2 * h.group, 0.0f);
   std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
+  part.sums = result + h.group;
   const int entries = h.format.entries;
   const int first = part.from / entries;
   const PageStep score = ScoringOf(h.format.k), add = AddingOf(h.format.v);

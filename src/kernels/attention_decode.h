@@ -12,6 +12,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/aligned_buffer.h"
 #include "kernels/kv_codec.h"
@@ -37,6 +39,9 @@ struct DecodeHead {
   // By slot, finite, added to the logits scale * q.k (the logarithm of the
   // count that a merged entry stands for). Null: none.
   const float* bias = nullptr;
+  // By page, a bit for each slot that is not seen after all; pages without a
+  // word have none. A head of which nothing is seen adds nothing to others.
+  std::span<const uint64_t> unseen;
   // What quantised keys were rounded by (kernels/key_rounding.h), or null.
   const float* key_rounding = nullptr;
   // Whether quantised entries are multiplied as integers where the CPU can.

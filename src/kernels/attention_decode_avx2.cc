@@ -24,6 +24,11 @@ constexpr int kBlockVectors = 2;  // of 16 keys
 constexpr float kLargestByte = 127.0f;
 constexpr float kLargestShort = 32767.0f;
 
+template <int kNumber>
+struct Constant {
+  static constexpr int kValue = kNumber;
+};
+
 template <class T>
 inline T Read(const void* p) {
   T value;
@@ -260,6 +265,27 @@ void ScoreKeys(const IntegerHalf& keys, const IntegerQuery* q, float* scores) {
   }
 }
 
+// acc += (2 * sum + start) * scale, of each head.
+template <int kHeads, int kColumns>
+__attribute__((always_inline)) inline void AddSums(const __m256i (*sum)[kHeads],
+                                                   const int* start,
+                                                   const float* scale,
+                                                   size_t acc_stride,
+                                                   float* acc) {
+#pragma GCC unroll 4
+  for (int x = 0; x < kColumns; ++x) {
+#pragma GCC unroll 3
+    for (int h = 0; h < kHeads; ++h) {
+      const __m256i total = _mm256_add_epi32(_mm256_slli_epi32(sum[x][h], 1),
+                                             _mm256_set1_epi32(start[h]));
+      float* to = acc + h * acc_stride + x * kLanes;
+      _mm256_storeu_ps(
+          to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total),
+                              _mm256_set1_ps(scale[h]), _mm256_loadu_ps(to)));
+    }
+  }
+}
+
 // Weights of a page for a group of channels, rounded, in fours like a query.
 template <int kHeads>
 struct Weights {
@@ -317,6 +343,151 @@ void RoundWeights(const IntegerHalf& v, const float* p, int group,
   }
 }
 
+// The same in 7 bits, in the order of the slots.
+template <int kHeads>
+struct ByteWeights {
+  alignas(32) int8_t codes[kHeads][kPageEntries];
+  float scale[kHeads];
+  int start[kHeads];
+};
+
+// What is added before a slot's weight is cut off: every 64th part of a unit
+// once, neighbours far apart.
+struct Thresholds {
+  constexpr Thresholds() {
+    for (int i = 0; i < kPageEntries; ++i) {
+      at[i] = (static_cast<float>(i * 37 % kPageEntries) + 0.5f) / kPageEntries;
+    }
+  }
+  alignas(32) float at[kPageEntries] = {};
+};
+constexpr Thresholds kThresholds;
+
+// most[h]: the largest of p. False: a page's weights are too large a part of
+// all for 7 bits.
+constexpr float kByteShare = 1.0f / 16;
+template <int kHeads>
+inline bool BytesSuffice(const IntegerHalf& v, const float* p,
+                         const float* sums, float* most) {
+  bool suffice = true;
+#pragma GCC unroll 3
+  for (int h = 0; h < kHeads; ++h) {
+    __m256 top = _mm256_setzero_ps();
+    for (int i = 0; i < 2 * v.blocks; ++i) {
+      top = Most(top, _mm256_loadu_ps(p + h * kPageEntries + i * kLanes));
+    }
+    most[h] = Largest(top);
+    suffice = suffice && most[h] <= kByteShare * sums[h];
+  }
+  return suffice;
+}
+
+// p, most: as above.
+template <int kBits, int kHeads>
+void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
+                  int group, ByteWeights<kHeads>* to) {
+  const uint16_t* scales = v.scales + group * v.page_entries;
+  const int vectors = 2 * v.blocks;
+  __m256 scale[kPageEntries / kLanes];
+  __m256 top = _mm256_setzero_ps();
+  for (int i = 0; i < vectors; ++i) {
+    // What pages hold beside the entries is not to be trusted.
+    const __m256i slot =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                         _mm256_set1_epi32(i * kLanes));
+    const __m256i seen = _mm256_andnot_si256(
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.begin), slot),
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.end), slot));
+    scale[i] =
+        _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
+    top = Most(top, scale[i]);
+  }
+  const float most_scale = Largest(top);
+  constexpr int kTwiceZero = Codes<kBits>::kTwiceZero;
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int h = 0; h < kHeads; ++h) {
+    const float limit = most[h] * most_scale;
+    to->scale[h] = limit / (2 * kLargestByte);
+    const __m256 factor =
+        _mm256_set1_ps(limit <= 1e-30f ? 0.0f : kLargestByte / limit);
+    __m256i sum = _mm256_setzero_si256();
+    for (int i = 0; i < vectors; i += 4) {
+      __m256i codes[4];
+      for (int j = 0; j < 4; ++j) {
+        codes[j] = _mm256_setzero_si256();
+        if (i + j >= vectors) continue;
+        const int at = (i + j) * kLanes;
+        const __m256 x =
+            _mm256_mul_ps(_mm256_loadu_ps(p + h * kPageEntries + at),
+                          _mm256_mul_ps(scale[i + j], factor));
+        codes[j] = _mm256_cvttps_epi32(
+            _mm256_add_ps(x, _mm256_load_ps(kThresholds.at + at)));
+      }
+      const __m256i packed = _mm256_permutevar8x32_epi32(
+          _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]),
+                             _mm256_packs_epi32(codes[2], codes[3])),
+          order);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to->codes[h] + i * kLanes),
+                         packed);
+      sum = _mm256_add_epi64(sum,
+                             _mm256_sad_epu8(packed, _mm256_setzero_si256()));
+    }
+    to->start[h] = -kTwiceZero * Sum(sum);
+  }
+}
+
+// acc[h * acc_stride + 0 .. 8 * kColumns) += the products of so many blocks
+// of 16 entries. Sums of pairs stay below 8 * 2 * 15 * 127 < 2^15.
+template <int kBits, int kHeads, int kColumns>
+void ValueBytes(const uint8_t* codes, size_t row_bytes, int blocks,
+                const ByteWeights<kHeads>& weights, size_t acc_stride,
+                float* acc) {
+  constexpr int kParts = 8 / kBits;
+  const __m256i mask = _mm256_set1_epi8((1 << kBits) - 1);
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i sum[kColumns][kHeads];
+  for (int x = 0; x < kColumns; ++x) {
+    for (int h = 0; h < kHeads; ++h) sum[x][h] = _mm256_setzero_si256();
+  }
+  const int8_t* first = weights.codes[0];
+  for (int block = 0; block < blocks; block += 2) {
+    __m256i pairs[kColumns][kHeads];
+    for (int x = 0; x < kColumns; ++x) {
+      for (int h = 0; h < kHeads; ++h) pairs[x][h] = _mm256_setzero_si256();
+    }
+    const int end = block + 2 < blocks ? block + 2 : blocks;
+    for (int b = block; b < end; ++b, first += 16) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const int part = i % kParts;
+        __m256i factors[kHeads];
+#pragma GCC unroll 3
+        for (int h = 0; h < kHeads; ++h) {
+          factors[h] = Broadcast(first + h * kPageEntries + 4 * i);
+        }
+#pragma GCC unroll 4
+        for (int x = 0; x < kColumns; ++x) {
+          __m256i values = Load(codes + 32 * x);
+          if (part > 0) values = _mm256_srli_epi16(values, kBits * part);
+          values = _mm256_and_si256(values, mask);
+#pragma GCC unroll 3
+          for (int h = 0; h < kHeads; ++h) {
+            Add16(_mm256_maddubs_epi16(values, factors[h]), &pairs[x][h]);
+          }
+        }
+        if (part == kParts - 1) codes += row_bytes;
+      }
+    }
+    for (int x = 0; x < kColumns; ++x) {
+      for (int h = 0; h < kHeads; ++h) {
+        sum[x][h] =
+            _mm256_add_epi32(sum[x][h], _mm256_madd_epi16(pairs[x][h], ones));
+      }
+    }
+  }
+  AddSums<kHeads, kColumns>(sum, weights.start, weights.scale, acc_stride, acc);
+}
+
 // acc[h * acc_stride + 0 .. 8 * kColumns) += the products of so many blocks
 // of 16 entries.
 template <int kBits, int kHeads, int kColumns>
@@ -349,38 +520,45 @@ void ValueDots(const uint8_t* codes, size_t row_bytes, int blocks,
       if (part == C::kParts - 1) codes += row_bytes;
     }
   }
-#pragma GCC unroll 4
-  for (int x = 0; x < kColumns; ++x) {
-#pragma GCC unroll 3
-    for (int h = 0; h < kHeads; ++h) {
-      const __m256i total = _mm256_add_epi32(
-          _mm256_slli_epi32(sum[x][h], 1), _mm256_set1_epi32(weights.start[h]));
-      float* to = acc + h * acc_stride + x * kLanes;
-      _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total),
-                                           _mm256_set1_ps(weights.scale[h]),
-                                           _mm256_loadu_ps(to)));
-    }
-  }
+  AddSums<kHeads, kColumns>(sum, weights.start, weights.scale, acc_stride, acc);
+}
+
+// f(first channel, how many columns of 8: a constant) for those of a group.
+template <class F>
+__attribute__((always_inline)) inline void ForColumns(const IntegerHalf& v,
+                                                      int group, const F& f) {
+  const int end = v.head_dim < (group + 1) * kQuantGroup
+                      ? v.head_dim
+                      : (group + 1) * kQuantGroup;
+  int c = group * kQuantGroup;
+  for (; c + 2 * kLanes <= end; c += 2 * kLanes) f(c, Constant<2>());
+  if (c < end) f(c, Constant<1>());
 }
 
 template <int kBits, int kHeads>
-void AddValues(const IntegerHalf& v, const float* p, size_t acc_stride,
-               float* acc) {
+void AddValues(const IntegerHalf& v, const float* p, const float* sums,
+               size_t acc_stride, float* acc) {
   const size_t row_bytes = size_t(4) * v.head_dim;
+  float most[kHeads];
+  if (kBits < 8 && BytesSuffice<kHeads>(v, p, sums, most)) {
+    for (int g = 0; g < v.groups; ++g) {
+      ByteWeights<kHeads> weights;
+      RoundToBytes<kBits, kHeads>(v, p, most, g, &weights);
+      ForColumns(v, g, [&](int c, auto columns) {
+        ValueBytes < kBits<8 ? kBits : 4, kHeads, columns.kValue>(
+                         v.codes + 4 * c, row_bytes, v.blocks, weights,
+                         acc_stride, acc + c);
+      });
+    }
+    return;
+  }
   for (int g = 0; g < v.groups; ++g) {
     Weights<kHeads> weights;
     RoundWeights<kBits, kHeads>(v, p, g, &weights);
-    const int end =
-        v.head_dim < (g + 1) * kQuantGroup ? v.head_dim : (g + 1) * kQuantGroup;
-    int c = g * kQuantGroup;
-    for (; c + 2 * kLanes <= end; c += 2 * kLanes) {
-      ValueDots<kBits, kHeads, 2>(v.codes + 4 * c, row_bytes, v.blocks, weights,
-                                  acc_stride, acc + c);
-    }
-    if (c < end) {
-      ValueDots<kBits, kHeads, 1>(v.codes + 4 * c, row_bytes, v.blocks, weights,
-                                  acc_stride, acc + c);
-    }
+    ForColumns(v, g, [&](int c, auto columns) {
+      ValueDots<kBits, kHeads, columns.kValue>(
+          v.codes + 4 * c, row_bytes, v.blocks, weights, acc_stride, acc + c);
+    });
   }
 }
 
@@ -391,15 +569,15 @@ void ScoreHeads(const IntegerHalf& k, const IntegerQuery* q, float* scores) {
 }
 
 template <int kHeads>
-void AddHeads(const IntegerHalf& v, const float* p, size_t acc_stride,
-              float* acc) {
+void AddHeads(const IntegerHalf& v, const float* p, const float* sums,
+              size_t acc_stride, float* acc) {
   switch (v.codec) {
     case Codec::kInt8:
-      return AddValues<8, kHeads>(v, p, acc_stride, acc);
+      return AddValues<8, kHeads>(v, p, sums, acc_stride, acc);
     case Codec::kInt4:
-      return AddValues<4, kHeads>(v, p, acc_stride, acc);
+      return AddValues<4, kHeads>(v, p, sums, acc_stride, acc);
     default:
-      return AddValues<2, kHeads>(v, p, acc_stride, acc);
+      return AddValues<2, kHeads>(v, p, sums, acc_stride, acc);
   }
 }
 
@@ -419,12 +597,12 @@ void Score(const IntegerHalf& k, const IntegerQuery* q, int heads,
   ScoreHeads<1>(k, q, scores);
 }
 
-void Add(const IntegerHalf& v, const float* p, int heads, size_t acc_stride,
-         float* acc) {
+void Add(const IntegerHalf& v, const float* p, const float* sums, int heads,
+         size_t acc_stride, float* acc) {
   if (heads == kSharingHeads) {
-    return AddHeads<kSharingHeads>(v, p, acc_stride, acc);
+    return AddHeads<kSharingHeads>(v, p, sums, acc_stride, acc);
   }
-  AddHeads<1>(v, p, acc_stride, acc);
+  AddHeads<1>(v, p, sums, acc_stride, acc);
 }
 
 }  // namespace

@@ -4,7 +4,10 @@
 //
 // A query is rotated, then rounded to 16 bits (8 bits for int4 keys) for each
 // group of 32 channels; weights times the scales of V to 16 bits for each
-// group and page. Both are an order of magnitude finer than the entries.
+// group and page. Both are an order of magnitude finer than the entries. Where
+// weights are small beside the sum of all so far, those of entries of 4 and 2
+// bits may have 7 bits, unless one takes most of the page: each is rounded up
+// or down by a threshold of its slot, so that small ones do not vanish.
 //
 // Callable from any thread.
 
@@ -55,9 +58,10 @@ struct IntegerForm {
                 float* scores);
 
   // acc[h * acc_stride + 0 .. head_dim) += v * p. p: [heads, kPageEntries],
-  // zero beside the entries.
-  void (*add_values)(const IntegerHalf& v, const float* p, int heads,
-                     size_t acc_stride, float* acc);
+  // not negative, zero beside the entries. sums: [heads], of all weights so
+  // far.
+  void (*add_values)(const IntegerHalf& v, const float* p, const float* sums,
+                     int heads, size_t acc_stride, float* acc);
 };
 
 // The forms that there are; null where the CPU lacks what they need.

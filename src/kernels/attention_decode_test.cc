@@ -298,6 +298,37 @@ TEST(AttentionDecode, IntegersKeepSmallWeights) {
   }
 }
 
+// As if their logits were far below all others: some slots, whole pages, and
+// all of a part.
+TEST(AttentionDecode, UnseenSlotsAddNothing) {
+  ForAllTargets([] {
+    constexpr int kEntries = 3 * kPartSlots;
+    std::vector<uint64_t> unseen(2 * kPartSlots / kPageEntries, 0x30f0000000ff);
+    std::fill(unseen.begin(), unseen.begin() + 2, ~uint64_t{0});
+    std::fill(unseen.begin() + kPartSlots / kPageEntries, unseen.end(),
+              ~uint64_t{0});
+    std::vector<float> bias(kEntries, 0.0f);
+    for (int i = 0; i < kEntries; ++i) {
+      const size_t page = i / kPageEntries;
+      const bool hidden =
+          page < unseen.size() && (unseen[page] >> i % kPageEntries & 1) != 0;
+      if (hidden) bias[i] = -1e30f;
+    }
+    for (Codec codec : {Codec::kF16, Codec::kInt8, Codec::kInt4}) {
+      const Stored s({64, codec, codec}, kEntries, 0);
+      const auto q = RandomFloats(4 * 64, 7);
+      DecodeHead head = MakeHead(s, 20, kEntries - 5, 4, q.data());
+      std::vector<float> received(kEntries, 0.0f), want_received = received;
+      head.bias = bias.data();
+      const auto want = Attend(head, want_received.data());
+      head.bias = nullptr;
+      head.unseen = unseen;
+      ExpectNear(Attend(head, received.data()), want, 1e-4f);
+      ExpectNear(received, want_received, 1e-6f);
+    }
+  });
+}
+
 // Dropping whole pages in front changes no bit of the result.
 TEST(AttentionDecode, PartsDoNotMoveWithDroppedPages) {
   ForAllTargets([] {

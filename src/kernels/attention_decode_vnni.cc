@@ -403,8 +403,8 @@ void Score(const IntegerHalf& k, const IntegerQuery* q, int heads,
   ScoreHeads<1>(k, q, scores);
 }
 
-void Add(const IntegerHalf& v, const float* p, int heads, size_t acc_stride,
-         float* acc) {
+void Add(const IntegerHalf& v, const float* p, const float* /*sums*/, int heads,
+         size_t acc_stride, float* acc) {
   if (heads == kSharingHeads) {
     return AddHeads<kSharingHeads>(v, p, acc_stride, acc);
   }

@@ -1,9 +1,11 @@
 #include "policy/layer_scores.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "base/check.h"
+#include "cache/top_pages.h"
 #include "policy/raw_scores.h"
 #include "policy/redundancy.h"
 #include "policy/select.h"
@@ -145,12 +147,19 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
   return needs;
 }
 
-int64_t SideBytesPerEntry(const CacheSpec& spec) {
-  if (spec.keeps_all()) return 0;
+int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
+  if (spec.keeps_all() && !spec.ranks_top()) return 0;
   const int sides = NeedsOf(spec).running +
                     (spec.remainder == Remainder::kCluster) +
                     (spec.positions == Positions::kRenumber);
-  return sides * int64_t{sizeof(float)};
+  int64_t bytes = sides * int64_t{sizeof(float)};
+  if (spec.ranks_top()) {
+    const PageFormat format =
+        TopFormat(spec.page_format(head_dim), *spec.top_type);
+    bytes += static_cast<int64_t>(
+        std::ceil(spec.top * TopEntryBytes(format) + kTopMarkBytes));
+  }
+  return bytes;
 }
 
 LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,

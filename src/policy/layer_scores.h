@@ -33,8 +33,9 @@ struct ScorerNeeds {
 ScorerNeeds NeedsOf(const CacheSpec& spec);
 
 // Bytes that the cache keeps of an entry beside its page and its position: a
-// gathered score, the bias of merged entries, where a key is rotated for.
-int64_t SideBytesPerEntry(const CacheSpec& spec);
+// gathered score, the bias of merged entries, where a key is rotated for, and
+// on average what is held of the best ones in top_type.
+int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim);
 
 // Query rows that look at the entries [from, to).
 struct ObserverRows {

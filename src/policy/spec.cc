@@ -271,6 +271,27 @@ Status CheckChannel(const CacheSpec& s) {
       with, allowed));
 }
 
+// The best entries, finer.
+Status CheckTop(const CacheSpec& s) {
+  if (!s.ranks_top() || !WhyUnused(KeyUse::kTop, s).empty()) return Status();
+  const std::string type = FindSpecKey("top_type")->get(s);
+  if (CodecBits(*s.top_type) <=
+      std::min(CodecBits(s.type_k), CodecBits(s.type_v))) {
+    return Status::Usage(fmt::format(
+        "top_type={} is no finer than type_k={} and type_v={}; allowed: f16 or "
+        "int8 beside coarser types",
+        type, FindSpecKey("type_k")->get(s), FindSpecKey("type_v")->get(s)));
+  }
+  std::string_view with;
+  if (s.scale != ScaleKind::kToken) with = "scale";
+  if (s.remainder != Remainder::kDrop) with = "remainder";
+  if (s.positions != Positions::kOriginal) with = "positions";
+  if (with.empty()) return Status();
+  return Status::Usage(fmt::format(
+      "top_type={} does not go with {}={}; allowed: {}={}", type, with,
+      FindSpecKey(with)->get(s), with, FindSpecKey(with)->get(CacheSpec())));
+}
+
 // The rules between keys that no single key can see.
 Status CheckTogether(const CacheSpec& s) {
   if (s.type_k == Codec::kInt2) {
@@ -294,6 +315,7 @@ Status CheckTogether(const CacheSpec& s) {
   PKV_RETURN_IF_ERROR(CheckEvict(s));
   PKV_RETURN_IF_ERROR(CheckHeads(s));
   PKV_RETURN_IF_ERROR(CheckRemainder(s));
+  PKV_RETURN_IF_ERROR(CheckTop(s));
   if (s.heads == HeadSplit::kGlobal) {
     if (s.schedule != ScheduleKind::kUniform) {
       return Status::Usage(fmt::format(

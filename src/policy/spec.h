@@ -125,6 +125,10 @@ struct CacheSpec {
   // and the newest entries.
   ScaleKind scale = ScaleKind::kToken;
   Codec recent_type = Codec::kF16;
+  // Of what a prompt leaves in a head, the share with the best scores that is
+  // held in this codec.
+  std::optional<Codec> top_type;
+  double top = 0.2;
   // 0: the model's own. Otherwise tokens see, and budgets count, only the last
   // `sliding_window`.
   int sliding_window = 0;
@@ -142,6 +146,7 @@ struct CacheSpec {
   bool evicts_decoded() const {
     return !keeps_all() && evict != Evict::kPrefill;
   }
+  bool ranks_top() const { return top_type.has_value(); }
   bool offloads() const {
     return !keeps_all() && remainder == Remainder::kOffload;
   }

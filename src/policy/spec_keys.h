@@ -36,6 +36,8 @@ enum class KeyUse {
   kOffload,     // remainder=offload
   kSkew,        // index=skew
   kVictim,      // resident below 1
+  kTop,         // entries are ranked, and quantised
+  kTopShare,    // top_type is given
 };
 
 struct SpecKey {

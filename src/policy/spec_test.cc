@@ -49,6 +49,9 @@ TEST(CacheSpecTest, ReadsEveryKey) {
   const CacheSpec q = Parsed("full,type=int4,scale=tensor,recent_type=int8");
   EXPECT_EQ(q.scale, ScaleKind::kTensor);
   EXPECT_EQ(q.recent_type, Codec::kInt8);
+  const CacheSpec top = Parsed("snapkv,keep=1,type=int4,top_type=f16,top=0.1");
+  EXPECT_EQ(top.top_type, Codec::kF16);
+  EXPECT_EQ(top.top, 0.1);
 
   EXPECT_EQ(Parsed("snapkv,schedule=power,exponent=0.7").exponent, 0.7);
   const CacheSpec p = Parsed("pyramidkv,keep=0.3,beta=14,mode=kvpress");
@@ -189,6 +192,17 @@ const BadSpec kBadSpecs[] = {
      {"remainder=cluster", "remainder=drop"}},
     {"snapkv-wide,keep=0.3,type=int4,scale=channel",
      {"heads=global", "heads=equal"}},
+    {"full,type=int4,top_type=int8", {"top_type:", "full keeps every entry"}},
+    {"snapkv,keep=0.5,top_type=int8", {"top_type:", "type_k=f16", "int4"}},
+    {"streaming-llm,keep=0.5,type=int4,top_type=int8",
+     {"top_type:", "ranks none"}},
+    {"snapkv,keep=0.5,type=int4,top=0.3", {"top:", "top_type=CODEC"}},
+    {"snapkv,keep=0.5,type=int4,top_type=int8,top=0", {"top=0:", "above 0"}},
+    {"snapkv,keep=0.5,type=int8,top_type=int4", {"top_type=int4", "no finer"}},
+    {"snapkv,keep=0.5,type=int4,top_type=int8,scale=tensor",
+     {"top_type=int8", "scale=tensor", "scale=token"}},
+    {"snapkv,keep=0.5,type=int4,top_type=int8,remainder=offload",
+     {"top_type=int8", "remainder=offload", "remainder=drop"}},
     {"full,type=int8,scale=row", {"scale=row:", "token, tensor, channel"}},
     {"full,type=int2", {"type_k=int2:", "keys need 4 bits"}},
     {"snapkv,keep=0.5,heads=all", {"heads=all:", "adaptive, global"}},
@@ -356,6 +370,8 @@ std::string RandomValue(std::string_view key, std::mt19937* rng) {
   if (key == "variant") return pick({"sum", "observed"});
   if (key == "profile") return "heads.json";
   if (key.starts_with("type")) return pick({"f32", "f16", "bf16", "int8"});
+  if (key == "top_type") return pick({"f16", "int8"});
+  if (key == "top") return pick({"0.1", "0.5", "1"});
   if (key == "recent_type") return pick({"f32", "f16", "int8", "int2"});
   if (key == "scale") return pick({"token", "tensor", "channel"});
   if (key == "table") return pick({"steps", "0:1/1:0.25", "0.2:0.7"});
@@ -369,13 +385,14 @@ TEST(CacheSpecTest, RoundTripsRandomSpecs) {
   std::mt19937 rng(20240607);
   int accepted = 0;
   std::set<std::string> keys_seen;
-  for (int trial = 0; trial < 80000; ++trial) {
+  for (int trial = 0; trial < 160000; ++trial) {
     const auto presets = Presets();
     std::string text(presets[rng() % presets.size()].name);
     // Keys that need others beside them.
     if (trial % 8 == 0) text = "infinigen,index=skew";
     if (trial % 8 == 1) text = "h2o,remainder=cluster";
     if (trial % 8 == 2) text = "duo-attention,profile=heads.json";
+    if (trial % 8 == 3) text = "keydiff,type=int4,top_type=int8";
     const int count = rng() % 6;
     for (int i = 0; i < count; ++i) {
       const SpecKey& key = SpecKeys()[rng() % SpecKeys().size()];

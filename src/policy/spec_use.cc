@@ -144,6 +144,13 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
              "mixed";
     case KeyUse::kRanks:
       return WhyNotRanked(spec);
+    case KeyUse::kTop: {
+      const std::string why = WhyNotQuantized(spec);
+      return why.empty() ? WhyNotRanked(spec) : why;
+    }
+    case KeyUse::kTopShare:
+      if (spec.ranks_top()) return "";
+      return "no entries are held finer by rank; allowed with top_type=CODEC";
     case KeyUse::kWindow:
       return OnlyScorers(spec, RanksByWindow(spec),
                          "the attention of the last queries (snapkv)");

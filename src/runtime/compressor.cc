@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cache/top_pages.h"
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
 
@@ -121,9 +122,9 @@ BudgetRequest Compressor::Request(int tokens) const {
       static_cast<int64_t>(spec_.page_format(head_dim_).page_bytes());
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.slack : std::max(reserve_tokens_, 0);
-  request.fine_bytes = FineBytes(spec_.page_format(head_dim_));
+  request.fine_bytes = HeadBytes(spec_.page_format(head_dim_), spec_.top_type);
   request.other_bytes = RingBytes(request);
-  request.side_bytes = SideBytesPerEntry(spec_);
+  request.side_bytes = SideBytesPerEntry(spec_, head_dim_);
   return request;
 }
 

@@ -66,9 +66,10 @@ class Compressor {
   Status Import(CompressorState state);
 
   const CacheSpec& spec() const { return spec_; }
-  // keep=1 evicts nothing, so nothing is scored.
+  // keep=1 evicts nothing, so nothing is scored but for top_type.
   ScorerNeeds needs() const {
-    return spec_.keeps_all() ? ScorerNeeds() : NeedsOf(spec_);
+    return spec_.keeps_all() && !spec_.ranks_top() ? ScorerNeeds()
+                                                   : NeedsOf(spec_);
   }
 
   // Quantised keys are rounded by what the prompt's first chunk shows, if it
@@ -78,10 +79,10 @@ class Compressor {
     return IsQuantized(spec_.type_k) && spec_.scale != ScaleKind::kChannel;
   }
 
-  // Value norms and merging do.
+  // Value norms and merging do, and what is stored twice.
   bool reads_values() const {
     return spec_.vnorm != ValueNorm::kOff ||
-           spec_.remainder == Remainder::kCluster;
+           spec_.remainder == Remainder::kCluster || spec_.ranks_top();
   }
 
   // Resolves the budgets for a context of `tokens`, of which a streamed prompt
@@ -135,6 +136,9 @@ class Compressor {
   void FitRounding(const LayerEntries& e, KvCache* cache,
                    ThreadPool* pool) const;
   Status StoreAll(const LayerEntries& e, int head, KvCache* cache) const;
+  Status SetTop(const LayerEntries& e, int head, std::span<const int> kept,
+                std::span<const float> scores, int budget,
+                KvCache* cache) const;
   Status KeepAll(const LayerEntries& e, const LayerScores& scores,
                  KvCache* cache, ThreadPool* pool);
   Status KeepBest(const LayerEntries& e, LayerScores* scores, KvCache* cache,

@@ -7,6 +7,7 @@
 #include "kernels/key_rounding.h"
 #include "policy/head_split.h"
 #include "policy/select.h"
+#include "policy/top_cut.h"
 #include "runtime/append_fresh.h"
 #include "runtime/compressor.h"
 #include "runtime/merge_entries.h"
@@ -82,6 +83,34 @@ Status Compressor::StoreAll(const LayerEntries& e, int head,
   return {};
 }
 
+// Of the entries that a head holds now, those that are held in top_type. kept,
+// scores: their indices in `e`, and theirs alone. budget: entries that the
+// share is of, if there are more.
+Status Compressor::SetTop(const LayerEntries& e, int head,
+                          std::span<const int> kept,
+                          std::span<const float> scores, int budget,
+                          KvCache* cache) const {
+  if (!spec_.ranks_top() || decoding_ || scores.empty()) return {};
+  const auto n = static_cast<int>(kept.size());
+  const std::pair<int, int> range = cache->TopRange(e.layer, head);
+  std::vector<float> ranked;
+  for (int i = range.first; i < range.second; ++i) {
+    ranked.push_back(Rankable(scores[i]));
+  }
+  const int64_t share = static_cast<int64_t>(spec_.top * std::min(n, budget));
+  TopCut cut(&ranked, std::min<int64_t>(share, ranked.size()));
+  std::vector<int> top;
+  std::vector<float> k, v;
+  for (int i = range.first; i < range.second; ++i) {
+    if (!cut.Keep(Rankable(scores[i]))) continue;
+    top.push_back(i);
+    const size_t at = size_t(kept[i]) * head_dim_;
+    k.insert(k.end(), e.k[head] + at, e.k[head] + at + head_dim_);
+    v.insert(v.end(), e.v[head] + at, e.v[head] + at + head_dim_);
+  }
+  return cache->SetTop(e.layer, head, top, k.data(), v.data());
+}
+
 // What quantised keys are rounded by, from what a first chunk shows of them and
 // of the queries that see them.
 void Compressor::FitRounding(const LayerEntries& e, KvCache* cache,
@@ -106,10 +135,17 @@ Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
   std::vector<Status> status(kv_heads_);
   pool->ParallelFor(kv_heads_, [&](int h, int) {
     status[h] = StoreAll(e, h, cache);
-    if (!status[h].ok() || scores.gathered.empty()) return;
     // What a sliding window hides has been dropped from the front.
-    const std::span<const float> all = scores.gathered[h];
-    cache->SetScores(e.layer, h, all.last(cache->length(e.layer, h)));
+    const int length = cache->length(e.layer, h);
+    if (status[h].ok() && !scores.gathered.empty()) {
+      const std::span<const float> all = scores.gathered[h];
+      cache->SetScores(e.layer, h, all.last(length));
+    }
+    if (!status[h].ok() || scores.score.empty()) return;
+    std::vector<int> kept(length);
+    std::iota(kept.begin(), kept.end(), e.past[h] + e.fresh - length);
+    const std::span<const float> all = scores.score[h];
+    status[h] = SetTop(e, h, kept, all.last(length), length, cache);
   });
   return FirstError(&status);
 }
@@ -132,7 +168,9 @@ Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
   }
   if (fits || !spec_.evicts_prompt()) {
     LayerScores scores;
-    if (needs().running) scores = Score(e, *cache, budgets, false, pool);
+    if (needs().running || spec_.ranks_top()) {
+      scores = Score(e, *cache, budgets, false, pool);
+    }
     return KeepAll(e, scores, cache, pool);
   }
   LayerScores scores = Score(e, *cache, budgets, true, pool);
@@ -207,6 +245,10 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
   if (!scores.gathered.empty()) {
     cache->SetScores(e.layer, h, Gather(scores.gathered[h], kept));
   }
+  if (spec_.ranks_top()) {
+    PKV_RETURN_IF_ERROR(SetTop(e, h, kept, Gather(scores.score[h], kept),
+                               static_cast<int>(kept.size()), cache));
+  }
   if (merged.entries.empty()) return {};
   std::iota(kept.begin(), kept.end(), 0);
   return cache->CompactAndMerge(e.layer, h, kept, merged.entries);
@@ -227,6 +269,11 @@ Status Compressor::KeepGlobal(const LayerEntries& e, LayerScores* scores,
     status[h] = Store(e, h, all, cache);
     if (status[h].ok() && !scores->gathered.empty()) {
       cache->SetScores(e.layer, h, scores->gathered[h]);
+    }
+    if (status[h].ok()) {  // of a mean budget: what it keeps is not known yet
+      const auto mean = static_cast<int>(
+          budgets_.total / static_cast<int64_t>(budgets_.entries.size()));
+      status[h] = SetTop(e, h, all, scores->score[h], mean, cache);
     }
   });
   PKV_RETURN_IF_ERROR(FirstError(&status));

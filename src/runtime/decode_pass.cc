@@ -170,7 +170,26 @@ DecodeHead DecodePass::ColdHeadOf(int row, int head) {
 }
 
 int DecodePass::RowHead::parts() const {
-  return PartsOf(fine) + PartsOf(rest) + PartsOf(recent);
+  int sum = 0;
+  for (const DecodeHead* head : all()) sum += PartsOf(*head);
+  return sum;
+}
+
+// What row `all` sees of the best ones among the entries [begin, end).
+void DecodePass::SetTop(const HeadView& view, int begin, int end,
+                        const KvShape& shape, RowHead* all) {
+  const auto slot = [&](int entry) {
+    const auto at = std::lower_bound(view.top.begin(), view.top.end(), entry);
+    return static_cast<int>(at - view.top.begin());
+  };
+  DecodeHead& top = all->top;
+  top.begin = slot(begin);
+  top.end = slot(end);
+  if (view.top.empty()) return;
+  top.format = TopFormat(shape.format, *shape.top);
+  top.origin = 0;
+  top.pages = view.top_pages;
+  all->top_entries = view.top.data();
 }
 
 DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
@@ -192,8 +211,11 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   h.scale = p.attention_scale;
   h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
   h.bias = view.bias;
-  RowHead all = {h, h, h};
+  RowHead all = {h, h, h, h};
   all.rest.key_rounding = view.key_rounding;
+  all.rest.unseen = view.top_marks;
+  const KvShape& shape = state.sequence->cache.shape();
+  SetTop(view, begin, view.length, shape, &all);
   if (!HasFinePages(h.format)) {
     all.fine.end = all.fine.begin;
     all.recent.end = all.recent.begin;
@@ -215,6 +237,7 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
     all.rest.end = h.end;
     return all;
   }
+  SetTop(view, begin, recent, shape, &all);
   all.recent.pages = view.recent_pages;
   all.recent.begin = recent - view.recent_begin;
   all.recent.end = h.end - view.recent_begin;
@@ -238,7 +261,7 @@ void DecodePass::AddRow(int layer, int row, size_t* result, size_t* weights) {
     merges_.push_back({*result, head.parts() + cold, attention_.data() + out,
                        head, first, sequence});
     size_t to = *result;
-    for (const DecodeHead* of : {&head.fine, &head.rest, &head.recent}) {
+    for (const DecodeHead* of : head.all()) {
       for (int part = 0; part < PartsOf(*of); ++part, to += part_floats) {
         tasks_.push_back(
             {*of, part, to, wanted ? static_cast<int64_t>(*weights) : -1});
@@ -335,11 +358,18 @@ void DecodePass::GatherReceived(int layer) {
       }
       PartResults all = {results_.data() + m.result, m.head.parts()};
       const float* weights = weights_.data() + m.weights;
-      for (const DecodeHead* head :
-           {&m.head.fine, &m.head.rest, &m.head.recent}) {
+      for (const DecodeHead* head : m.head.all()) {
         if (PartsOf(*head) == 0) continue;
-        const int first = head == &m.head.recent ? m.head.recent_begin : 0;
-        AddReceived(*head, all, weights, scores.data() + first);
+        if (head == &m.head.top) {
+          std::vector<float> received(head->end, 0.0f);
+          AddReceived(*head, all, weights, received.data());
+          for (int i = head->begin; i < head->end; ++i) {
+            scores[m.head.top_entries[i]] += received[i];
+          }
+        } else {
+          const int first = head == &m.head.recent ? m.head.recent_begin : 0;
+          AddReceived(*head, all, weights, scores.data() + first);
+        }
         all.first += PartsOf(*head);
         weights += PartsOf(*head) * size_t(head->group) * kPartSlots;
       }

@@ -8,6 +8,7 @@
 #ifndef PYRAMIDKV_RUNTIME_DECODE_PASS_H_
 #define PYRAMIDKV_RUNTIME_DECODE_PASS_H_
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -52,9 +53,14 @@ class DecodePass {
   struct RowHead {
     DecodeHead fine;  // HeadView::fine_page
     DecodeHead rest;
-    DecodeHead recent;     // HeadView::recent_pages
-    int recent_begin = 0;  // entry of their slot 0
+    DecodeHead top;                        // HeadView::top_pages
+    DecodeHead recent;                     // HeadView::recent_pages
+    int recent_begin = 0;                  // entry of their slot 0
+    const int32_t* top_entries = nullptr;  // of the slots of `top`
 
+    std::array<const DecodeHead*, 4> all() const {
+      return {&fine, &rest, &top, &recent};
+    }
     int parts() const;
   };
   struct Task {  // one part of one row and KV head
@@ -82,6 +88,8 @@ class DecodePass {
   Status AttendFurtherViews(int layer);
   void RunTasks();
   RowHead HeadOf(int layer, int row, int head);
+  static void SetTop(const HeadView& view, int begin, int end,
+                     const KvShape& shape, RowHead* all);
   DecodeHead ColdHeadOf(int row, int head);
   void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,

@@ -137,7 +137,9 @@ TEST(Invariance, SharedPrefillEqualsOwnPrefills) {
                                           "full,type_k=int4,type_v=int2",
                                           "full,type=int8,scale=tensor",
                                           "snapkv,keep=0.5,type=int4,"
-                                          "scale=channel"};
+                                          "scale=channel",
+                                          "snapkv-wide,keep=0.5,type=int4,"
+                                          "top_type=int8"};
   std::vector<std::unique_ptr<Session>> shared;
   std::vector<Session*> sessions;
   for (const auto& kv : specs) {

@@ -141,15 +141,10 @@ void LayerKeys::LoadItem(const Item& item, const HeadView& view,
 
 // In place of what the pages say.
 void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
-  if (!HasFinePages(cache.shape().format)) return;
   const int d = options_.head_dim;
   std::vector<float> k(d), v(d);
-  const int recent_begin = cache.View(layer, head).recent_begin;
-  for (int i = 0; i < past_[head]; ++i) {
-    if (!cache.LoadFine(layer, head, i, k.data(), v.data())) {
-      i = std::max(i, recent_begin - 1);  // none in between
-      continue;
-    }
+  const auto load = [&](int i) {
+    if (!cache.LoadFine(layer, head, i, k.data(), v.data())) return;
     const int entry = cold_[head] + i;
     const size_t at = size_t(entry) * d;
     if (options_.past_keys || is_f32()) {
@@ -159,6 +154,14 @@ void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
       std::copy(v.begin(), v.end(), v_[head].data() + at);
     }
     if (!is_f32()) StoreRows(head, entry, 1, k.data(), v.data());
+  };
+  const HeadView view = cache.View(layer, head);
+  for (int i = 0; i < view.fine; ++i) load(i);
+  for (int i : view.top) {
+    if (i >= 0) load(i);
+  }
+  for (int i = std::max(view.recent_begin, view.fine); i < past_[head]; ++i) {
+    load(i);
   }
 }
 

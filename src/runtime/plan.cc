@@ -7,7 +7,7 @@
 #include <span>
 
 #include "cache/cold_size.h"
-#include "cache/fine_pages.h"
+#include "cache/top_pages.h"
 #include "kernels/kv_codec.h"
 #include "model/model.h"
 #include "policy/layer_scores.h"
@@ -60,7 +60,7 @@ class Planner {
       : spec_(spec), dims_(dims), entries_(dims.tokens) {
     const PageFormat format = spec.page_format(dims.head_dim);
     page_bytes_ = format.page_bytes();
-    fine_bytes_ = FineBytes(format);
+    fine_bytes_ = HeadBytes(format, spec.top_type);
     ring_entries_ = Within(dims.sliding_window);
     const int own = dims.window_layers.empty() ? dims.sliding_window : 0;
     entries_ = Within(spec.sliding_window == 0 ? own
@@ -112,7 +112,7 @@ BudgetRequest Planner::Request() const {
   r.tokens = entries_;
   r.page_bytes = page_bytes_;
   r.fine_bytes = fine_bytes_;
-  r.side_bytes = SideBytesPerEntry(spec_);
+  r.side_bytes = SideBytesPerEntry(spec_, dims_.head_dim);
   for (int l = 0; l < dims_.layers; ++l) {
     if (IsRing(l)) {
       r.other_bytes += LayerBytes(ring_entries_);

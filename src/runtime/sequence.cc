@@ -29,7 +29,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
       context_size(context),
       cache(pool, {m.params().layers, m.params().kv_heads,
                    spec.page_format(m.params().head_dim),
-                   spec.scale == ScaleKind::kTensor}),
+                   spec.scale == ScaleKind::kTensor, spec.top_type}),
       windows(LayerWindows(spec, m.params())),
       compressor(spec, m, windows, reserve_tokens) {}
 

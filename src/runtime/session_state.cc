@@ -101,6 +101,7 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
     out->Put<int32_t>(s.length - s.recent_begin);
   }
   if (cache.shape().format.channel) out->Put<int32_t>(s.coded);
+  if (cache.shape().top) out->PutArray(s.top);
   out->PutArray(s.positions);
   out->PutArray(s.bias);
   out->PutArray(s.scores);
@@ -117,6 +118,12 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
       (view.length - view.recent_begin + kFinePositions - 1) / kFinePositions;
   for (int p = 0; p < recent; ++p) {
     out->PutBytes({view.recent_pages[p], fine_bytes});
+  }
+  if (s.top.empty()) return;
+  const size_t top_bytes =
+      TopFormat(cache.shape().format, *cache.shape().top).page_bytes();
+  for (size_t p = 0; p < FinePagesFor(s.top.size()); ++p) {
+    out->PutBytes({view.top_pages[p], top_bytes});
   }
 }
 
@@ -135,6 +142,7 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
     s.recent_begin = s.length - recent;
   }
   if (cache->shape().format.channel) s.coded = in->Get<int32_t>();
+  if (cache->shape().top) s.top = in->GetArray<int32_t>(position);
   s.positions = in->GetArray<int32_t>(position);
   s.bias = in->GetArray<float>(position);
   s.scores = in->GetArray<float>(position);

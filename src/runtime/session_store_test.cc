@@ -50,7 +50,8 @@ std::vector<std::string> Specs() {
         "h2o,tokens=64,positions=renumber", "full,type=f32",
         "snapkv,keep=0.3,type_k=bf16,type_v=f32", "snapkv-wide,memory=256KiB",
         "full,type=int4", "full,type=int8,scale=channel",
-        "full,type=int4,scale=tensor,recent_type=int8"}) {
+        "full,type=int4,scale=tensor,recent_type=int8",
+        "snapkv,keep=1,type=int4,top_type=int8,top=0.4"}) {
     specs.emplace_back(more);
   }
   return specs;
