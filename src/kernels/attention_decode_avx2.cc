@@ -343,7 +343,7 @@ void RoundWeights(const IntegerHalf& v, const float* p, int group,
   }
 }
 
-// The same in 7 bits, in the order of the slots.
+// The same in 7 bits and a sign, in the order of the slots.
 template <int kHeads>
 struct ByteWeights {
   alignas(32) int8_t codes[kHeads][kPageEntries];
@@ -400,7 +400,7 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
         _mm256_cmpgt_epi32(_mm256_set1_epi32(v.end), slot));
     scale[i] =
         _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
-    top = Most(top, scale[i]);
+    top = Most(top, Abs(scale[i]));
   }
   const float most_scale = Largest(top);
   constexpr int kTwiceZero = Codes<kBits>::kTwiceZero;
@@ -420,8 +420,8 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
         const __m256 x =
             _mm256_mul_ps(_mm256_loadu_ps(p + h * kPageEntries + at),
                           _mm256_mul_ps(scale[i + j], factor));
-        codes[j] = _mm256_cvttps_epi32(
-            _mm256_add_ps(x, _mm256_load_ps(kThresholds.at + at)));
+        codes[j] = _mm256_cvttps_epi32(_mm256_floor_ps(
+            _mm256_add_ps(x, _mm256_load_ps(kThresholds.at + at))));
       }
       const __m256i packed = _mm256_permutevar8x32_epi32(
           _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]),
@@ -429,10 +429,12 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
           order);
       _mm256_store_si256(reinterpret_cast<__m256i*>(to->codes[h] + i * kLanes),
                          packed);
-      sum = _mm256_add_epi64(sum,
-                             _mm256_sad_epu8(packed, _mm256_setzero_si256()));
+      sum = _mm256_add_epi32(
+          sum, _mm256_madd_epi16(
+                   _mm256_maddubs_epi16(_mm256_set1_epi8(1), packed),
+                   _mm256_set1_epi16(-kTwiceZero)));
     }
-    to->start[h] = -kTwiceZero * Sum(sum);
+    to->start[h] = Sum(sum);
   }
 }
 
