@@ -430,9 +430,9 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
       _mm256_store_si256(reinterpret_cast<__m256i*>(to->codes[h] + i * kLanes),
                          packed);
       sum = _mm256_add_epi32(
-          sum, _mm256_madd_epi16(
-                   _mm256_maddubs_epi16(_mm256_set1_epi8(1), packed),
-                   _mm256_set1_epi16(-kTwiceZero)));
+          sum,
+          _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed),
+                            _mm256_set1_epi16(-kTwiceZero)));
     }
     to->start[h] = Sum(sum);
   }
@@ -541,18 +541,20 @@ template <int kBits, int kHeads>
 void AddValues(const IntegerHalf& v, const float* p, const float* sums,
                size_t acc_stride, float* acc) {
   const size_t row_bytes = size_t(4) * v.head_dim;
-  float most[kHeads];
-  if (kBits < 8 && BytesSuffice<kHeads>(v, p, sums, most)) {
-    for (int g = 0; g < v.groups; ++g) {
-      ByteWeights<kHeads> weights;
-      RoundToBytes<kBits, kHeads>(v, p, most, g, &weights);
-      ForColumns(v, g, [&](int c, auto columns) {
-        ValueBytes < kBits<8 ? kBits : 4, kHeads, columns.kValue>(
-                         v.codes + 4 * c, row_bytes, v.blocks, weights,
-                         acc_stride, acc + c);
-      });
+  if constexpr (kBits < 8) {
+    float most[kHeads];
+    if (BytesSuffice<kHeads>(v, p, sums, most)) {
+      for (int g = 0; g < v.groups; ++g) {
+        ByteWeights<kHeads> weights;
+        RoundToBytes<kBits, kHeads>(v, p, most, g, &weights);
+        ForColumns(v, g, [&](int c, auto columns) {
+          ValueBytes<kBits, kHeads, columns.kValue>(v.codes + 4 * c, row_bytes,
+                                                    v.blocks, weights,
+                                                    acc_stride, acc + c);
+        });
+      }
+      return;
     }
-    return;
   }
   for (int g = 0; g < v.groups; ++g) {
     Weights<kHeads> weights;

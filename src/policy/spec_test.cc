@@ -82,11 +82,11 @@ TEST(CacheSpecTest, ReadsTheColdTiersKeys) {
   EXPECT_TRUE(s.offloads());
   EXPECT_FALSE(Parsed("snapkv,keep=1,remainder=offload").offloads());
   // A preset's own budget gives way.
-  EXPECT_EQ(Parsed("infinigen").tokens, 64);
+  EXPECT_EQ(Parsed("infinigen").tokens, 192);
   EXPECT_FALSE(Parsed("infinigen,keep=0.1").tokens.has_value());
   EXPECT_EQ(FormatCacheSpec(Parsed("infinigen,keep=0.1")),
             "infinigen,keep=0.1");
-  EXPECT_EQ(FormatCacheSpec(Parsed("infinigen,tokens=64")), "infinigen");
+  EXPECT_EQ(FormatCacheSpec(Parsed("infinigen,tokens=192")), "infinigen");
 }
 
 TEST(CacheSpecTest, DerivesWhatDependsOnOtherKeys) {

@@ -119,7 +119,7 @@ TEST(PlanCacheTest, CountsTheColdTier) {
   EXPECT_FALSE(Plan("infinigen,keep=1", kSmall).tier.has_value());
   // 28 of 30 layers keep 64 of 2,048 entries of three heads.
   const int64_t heads = 28 * 3, entries = 2048 - 64, block = 16 * 64 * 4;
-  const CachePlan memory = Plan("infinigen", kSmall);
+  const CachePlan memory = Plan("infinigen,tokens=64", kSmall);
   ASSERT_TRUE(memory.tier.has_value());
   EXPECT_EQ(memory.layers[1].budget, 2048);
   EXPECT_EQ(memory.layers[1].bytes, Plan("full", kSmall).layers[1].bytes);
@@ -132,7 +132,8 @@ TEST(PlanCacheTest, CountsTheColdTier) {
   int64_t hot = 0;
   for (const PlanLayer& layer : memory.layers) hot += layer.bytes;
   EXPECT_EQ(memory.bytes, hot + memory.tier->bytes);
-  const CachePlan disk = Plan("infinigen,resident=0.25,index=skew", kSmall);
+  const CachePlan disk =
+      Plan("infinigen,tokens=64,resident=0.25,index=skew", kSmall);
   EXPECT_EQ(disk.tier->file_bytes, 48 << 20);
   EXPECT_EQ(disk.tier->index_bytes, heads * entries * 12);
   EXPECT_EQ(disk.tier->bytes, heads * (32 * block + entries * 16));
@@ -142,7 +143,8 @@ TEST(PlanCacheTest, CountsTheColdTier) {
   EXPECT_EQ(half.tier->entries, 90 * 1024);
   PlanDims four = kSmall;
   four.sequences = 4;
-  EXPECT_EQ(Plan("infinigen", four).tier->bytes, 4 * memory.tier->bytes);
+  EXPECT_EQ(Plan("infinigen,tokens=64", four).tier->bytes,
+            4 * memory.tier->bytes);
 }
 
 TEST(PlanCacheTest, Errors) {

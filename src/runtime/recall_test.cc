@@ -51,9 +51,9 @@ TEST(Recall, OfEverythingIsTheFullCache) {
   auto engine = TinyEngine(Options(), 2, Compute::kF32);
   const auto full = Conversation(engine.get(), "full,type=f32");
   for (const char* policy :
-       {"infinigen", "infinigen,resident=0.3", "infinigen,index=quest",
-        "infinigen,index=cluster", "infinigen,keep=0.2",
-        "snapkv,keep=0.25,remainder=offload",
+       {"infinigen,tokens=64", "infinigen,tokens=64,resident=0.3",
+        "infinigen,tokens=64,index=quest", "infinigen,tokens=64,index=cluster",
+        "infinigen,keep=0.2", "snapkv,keep=0.25,remainder=offload",
         "snapkv-wide,keep=0.3,remainder=offload,resident=0.5",
         "snapkv,keep=0.3,heads=adaptive,evict=both,remainder=offload",
         "h2o,keep=0.3,remainder=offload",
@@ -69,8 +69,9 @@ TEST(RecallThreaded, DoesNotDependOnThreadsOrResidence) {
   auto one = TinyEngine(Options(), 1, Compute::kAuto);
   auto three = TinyEngine(Options(), 3, Compute::kAuto);
   for (const char* policy :
-       {"infinigen,fetch=0.3", "snapkv,keep=0.25,remainder=offload",
-        "infinigen,fetch=1,alpha=100"}) {  // more than memory takes at once
+       {"infinigen,tokens=64,fetch=0.3", "snapkv,keep=0.25,remainder=offload",
+        "infinigen,tokens=64,fetch=1,alpha=100"}) {  // more than memory takes
+                                                     // at once
     const std::string kv(policy);
     const auto want = Conversation(one.get(), kv);
     EXPECT_EQ(Conversation(three.get(), kv), want) << kv;
@@ -83,7 +84,7 @@ TEST(RecallThreaded, DoesNotDependOnThreadsOrResidence) {
 
 TEST(Recall, IsReported) {
   auto engine = TinyEngine(Options(), 2, Compute::kAuto);
-  auto session = MakeSession(engine.get(), "infinigen,resident=0.25");
+  auto session = MakeSession(engine.get(), "infinigen,tokens=64,resident=0.25");
   ASSERT_TRUE(session->Read(RandomTokens(kPrompt, 320, 1), {}).ok());
   KvReport report = session->Report();
   ASSERT_TRUE(report.tier.has_value());
@@ -107,8 +108,8 @@ TEST(Recall, IsReported) {
 // some of it stays.
 TEST(Recall, HoldsItsShareWhenAllIsFetched) {
   auto engine = TinyEngine(Options(), 2, Compute::kAuto);
-  auto session =
-      MakeSession(engine.get(), "infinigen,resident=0.5,fetch=1,alpha=100");
+  auto session = MakeSession(
+      engine.get(), "infinigen,tokens=64,resident=0.5,fetch=1,alpha=100");
   ASSERT_TRUE(session->Read(RandomTokens(1200, 320, 1), {}).ok());
   const int64_t before = session->Report().tier->bytes;
   ASSERT_TRUE(session->Force(RandomTokens(8, 320, 2)).ok());
@@ -121,7 +122,7 @@ TEST(Recall, HoldsItsShareWhenAllIsFetched) {
 
 TEST(Recall, OffloadsWhatDecodingEvicts) {
   auto engine = TinyEngine(Options(), 2, Compute::kAuto);
-  auto session = MakeSession(engine.get(), "infinigen,slack=16", 400);
+  auto session = MakeSession(engine.get(), "infinigen,tokens=64,slack=16", 400);
   ASSERT_TRUE(session->Read(RandomTokens(kPrompt, 320, 1), {}).ok());
   ASSERT_TRUE(session->Force(RandomTokens(160, 320, 2)).ok());
   const KvReport report = session->Report();
@@ -141,13 +142,14 @@ TEST(Recall, NamesADirectoryThatItCannotUse) {
   auto engine = Engine::Load(options);
   std::filesystem::remove(path);
   ASSERT_TRUE(engine.ok());
-  const auto session = (*engine)->NewSession({.kv = "infinigen,resident=0.5"});
+  const auto session =
+      (*engine)->NewSession({.kv = "infinigen,tokens=64,resident=0.5"});
   ASSERT_FALSE(session.ok());
   EXPECT_EQ(session.status().code(), StatusCode::kRuntime);
   EXPECT_NE(session.status().message().find(options.offload_directory),
             std::string::npos);
   // Nothing goes to a disk.
-  EXPECT_TRUE((*engine)->NewSession({.kv = "infinigen"}).ok());
+  EXPECT_TRUE((*engine)->NewSession({.kv = "infinigen,tokens=64"}).ok());
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 constexpr int kVocabulary = 320;
 
 const char* const kSpecs[] = {"snapkv,keep=0.3,type=int8",
-                              "infinigen,resident=0.5"};
+                              "infinigen,tokens=64,resident=0.5"};
 
 class SessionDamageTest : public testing::TestWithParam<const char*> {
  protected:

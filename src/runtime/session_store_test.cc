@@ -200,10 +200,10 @@ TEST_F(SessionStoreTest, ColdTiersGoOn) {
   auto one = TinyEngine(options, 1, Compute::kAuto);
   auto two = TinyEngine(options, 2, Compute::kAuto);
   for (const char* kv :
-       {"infinigen,resident=0.3,victim=lru",
-        "infinigen,index=quest,resident=0.01",
-        "infinigen,index=cluster,slack=16",
-        "infinigen,index=sign,type=int8,fetch=0.5",
+       {"infinigen,tokens=64,resident=0.3,victim=lru",
+        "infinigen,tokens=64,index=quest,resident=0.01",
+        "infinigen,tokens=64,index=cluster,slack=16",
+        "infinigen,tokens=64,index=sign,type=int8,fetch=0.5",
         "snapkv,keep=0.25,remainder=offload,resident=0.5",
         "h2o,keep=0.3,remainder=offload,type_v=int4",
         "snapkv,keep=0.3,heads=adaptive,evict=both,remainder=offload"}) {
@@ -313,7 +313,7 @@ TEST_F(SessionStoreTest, ALoadRemovesLitter) {
   int result = 0;
   ASSERT_EQ(waitpid(child, &result, 0), child);
   const std::string litter = path_ + ".tmp-" + std::to_string(child) + "-0";
-  std::ofstream{litter};
+  std::ofstream(litter).close();
   ASSERT_TRUE(other_->LoadSession(path_, {}).ok());
   EXPECT_FALSE(fs::exists(litter));
 }
@@ -327,7 +327,7 @@ TEST_F(SessionStoreTest, KnowsWhichPoliciesLookAtTheQuestion) {
            {"keydiff,keep=0.5", false},
            {"knorm,keep=0.5", false},
            {"far-attention,keep=0.5", false},
-           {"infinigen", false},
+           {"infinigen,tokens=64", false},
            {"snapkv,keep=0.5,remainder=offload", true},
            {"snapkv,keep=1", false},
            {"snapkv,keep=0.5,select=recent", false},
@@ -389,8 +389,9 @@ TEST_F(SessionStoreTest, Errors) {
 // least of no harm to this process.
 TEST_F(SessionStoreTest, ForgedFilesDoNoHarm) {
   for (const char* kv :
-       {"full", "h2o,keep=0.3", "r-kv,keep=0.3", "infinigen,resident=0.5",
-        "infinigen,index=cluster", "infinigen,index=quest",
+       {"full", "h2o,keep=0.3", "r-kv,keep=0.3",
+        "infinigen,tokens=64,resident=0.5", "infinigen,tokens=64,index=cluster",
+        "infinigen,tokens=64,index=quest",
         "expected-attention,keep=0.3,evict=both",
         "snapkv,keep=0.3,evict=both,remainder=cluster,merge=attention"}) {
     SCOPED_TRACE(kv);
