@@ -240,6 +240,7 @@ HeadView KvCache::View(int layer, int h) const {
   view.top_pages = head.top_pages.data();
   view.top = head.top;
   view.top_marks = head.top_marks;
+  view.top_origin = head.top_origin;
   return view;
 }
 

@@ -97,6 +97,7 @@ struct HeadView {
   const std::byte* const* top_pages = nullptr;
   std::span<const int32_t> top;
   std::span<const uint64_t> top_marks;
+  int top_origin = 0;  // slots that left before the first one
 
   int32_t position(int i) const {
     return positions != nullptr ? positions[i] : base + i;

@@ -23,9 +23,9 @@ bool KvCache::LoadFine(const Head& head, int i, float* k, float* v) const {
     LoadEntry(fine, head.recent[slot / kFinePositions], slot % kFinePositions,
               k, v);
   } else if (const int slot = head.TopSlot(i); slot >= 0) {
-    LoadEntry(TopFormat(shape_.format, *shape_.top),
-              head.top_pages[slot / kFinePositions], slot % kFinePositions, k,
-              v);
+    const PageFormat format = TopFormat(shape_.format, *shape_.top);
+    LoadEntry(format, head.top_pages[slot / kFinePositions],
+              slot % kFinePositions, k, v, head.top_rounding(format).keys);
   } else {
     return false;
   }

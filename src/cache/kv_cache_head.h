@@ -70,6 +70,10 @@ struct KvCache::Head : HeadState {
                                        : -1;
   }
   void MarkTop();
+  // Keys in top pages of a format are rounded as others where they have codes.
+  Rounding top_rounding(const PageFormat& format) const {
+    return IsQuantized(format.k) ? rounding() : Rounding{};
+  }
 
   int32_t rotated_for(int i) const {
     return rope.empty() ? position(i) : rope[i];

@@ -75,13 +75,20 @@ Status CheckHeadState(const HeadState& s, const PageFormat& format,
   for (size_t i = 0; i < s.top.size(); ++i) {
     const int32_t entry = s.top[i];
     const bool ascends = i == 0 || entry > s.top[i - 1];
-    const bool apart = entry < 0 || (entry >= fine && entry < s.length);
+    const bool apart = entry >= -position &&
+                       (entry < 0 || (entry >= fine && entry < s.length));
     if (!has_top || !ascends || !apart) {
       return Bad("a head holds no such entries finer than others");
     }
   }
-  if (!s.top.empty() && s.top.back() < 0) {
-    return Bad("a head holds finer entries that left");
+  const size_t last =
+      s.top.size() < kFinePositions ? s.top.size() - 1 : kFinePositions - 1;
+  if (!s.top.empty() && (s.top[last] < 0 || !s.bias.empty())) {
+    return Bad("a head holds finer entries that left, or were merged");
+  }
+  if (s.top_origin < 0 || s.top_origin > position ||
+      s.top_origin % kFinePositions != 0) {
+    return Bad("a head held other finer entries than there can be");
   }
   for (int32_t r : s.rope) {
     if (r < 0 || r >= position) return Bad("a key is rotated past the end");

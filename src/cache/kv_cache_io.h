@@ -39,6 +39,8 @@ struct HeadState {
   // Entries that are in the top pages, ascending; none of them is in the page
   // of the first ones. Below 0: slots of entries that left.
   std::vector<int32_t> top;
+  // Slots of top pages that left before the first one.
+  int32_t top_origin = 0;
 
   // The first entry at or after a position.
   int LowerBound(int at) const;

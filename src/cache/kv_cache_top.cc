@@ -53,12 +53,13 @@ Status KvCache::SetTop(int layer, int h, std::span<const int> top,
       CopyEntry(format, to, slot, head.top_pages[old / kFinePositions],
                 old % kFinePositions);
     } else {
-      StoreEntry(format, to, slot, k + row, v + row);
+      StoreEntry(format, to, slot, k + row, v + row, head.top_rounding(format));
     }
   }
   for (std::byte* page : head.top_pages) pool_->Release(page);
   head.top_pages = std::move(pages);
   head.top.assign(top.begin(), top.end());
+  head.top_origin = 0;
   TrimTop(head);
   return {};
 }
@@ -99,6 +100,7 @@ void KvCache::DropTopBefore(Head& head, int entries) {
   head.top_pages.erase(head.top_pages.begin(),
                        head.top_pages.begin() + gone / kFinePositions);
   head.top.erase(head.top.begin(), head.top.begin() + gone);
+  head.top_origin += static_cast<int32_t>(gone);
 }
 
 // Gives back what entries before `length` do not need.

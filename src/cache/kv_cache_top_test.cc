@@ -1,6 +1,7 @@
 // Entries that a compressor names are held finer, and stay so as they move.
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "cache/kv_cache.h"
 #include "cache/kv_cache_io.h"
 #include "gtest/gtest.h"
+#include "kernels/key_rounding.h"
 #include "kernels/testing/all_targets.h"
 
 namespace pyramidkv {
@@ -27,6 +29,10 @@ class TopEntries : public testing::TestWithParam<Case> {
       : k_(RandomFloats(size_t{kEntries} * kDim, 1)),
         v_(RandomFloats(size_t{kEntries} * kDim, 2)),
         cache_(&pool_, {1, 1, GetParam().format, false, GetParam().top}) {
+    if (IsQuantized(GetParam().format.k)) {
+      rounding_ = FitKeyRounding(kDim, 200, k_.data(), 32, 1, kDim, v_.data());
+      cache_.SetKeyRounding(0, 0, rounding_);
+    }
     EXPECT_TRUE(
         cache_.Append(0, 0, 0, kEntries, k_.data(), v_.data(), kDim).ok());
   }
@@ -68,13 +74,15 @@ class TopEntries : public testing::TestWithParam<Case> {
     std::vector<std::byte> page(format.page_bytes());
     std::vector<float> row(2 * kDim);
     const size_t at = size_t(entry) * kDim;
-    StoreEntry(format, page.data(), 3, &k_[at], &v_[at]);
-    LoadEntry(format, page.data(), 3, row.data(), row.data() + kDim);
+    const float* const keys =
+        IsQuantized(format.k) ? rounding_.data() : nullptr;
+    StoreEntry(format, page.data(), 3, &k_[at], &v_[at], {keys});
+    LoadEntry(format, page.data(), 3, row.data(), row.data() + kDim, keys);
     return row;
   }
 
   PagePool pool_;
-  std::vector<float> k_, v_;
+  std::vector<float> k_, v_, rounding_;
   KvCache cache_;
 };
 
@@ -195,12 +203,18 @@ TEST_P(TopEntries, StatesThatCannotBeAreRefused) {
   const PageFormat& format = GetParam().format;
   EXPECT_TRUE(CheckHeadState(sound, format, true, kEntries).ok());
   EXPECT_FALSE(CheckHeadState(sound, format, false, kEntries).ok());
-  for (int wrong : {0, 1, 2, 3}) {
+  for (int wrong = 0; wrong < 8; ++wrong) {
     HeadState state = sound;
     if (wrong == 0) std::swap(state.top[0], state.top[1]);
     if (wrong == 1) state.top.back() = kEntries;
     if (wrong == 2) state.top.front() = kFinePositions - 1;
     if (wrong == 3) state.top.assign(1, -1);
+    if (wrong == 4) state.top[0] = std::numeric_limits<int32_t>::min();
+    if (wrong == 5) {
+      for (int i = 0; i < kFinePositions; ++i) state.top[i] = i - 500;
+    }
+    if (wrong == 6) state.bias.assign(kEntries, 0.0f);
+    if (wrong == 7) state.top_origin = kFinePositions - 1;
     EXPECT_FALSE(CheckHeadState(state, format, true, kEntries).ok()) << wrong;
   }
 }
@@ -208,6 +222,7 @@ TEST_P(TopEntries, StatesThatCannotBeAreRefused) {
 INSTANTIATE_TEST_SUITE_P(
     Formats, TopEntries,
     testing::Values(Case{{kDim, Codec::kInt4, Codec::kInt4}, Codec::kInt8},
+                    Case{{kDim, Codec::kInt4, Codec::kInt2}, Codec::kInt4},
                     Case{{kDim, Codec::kInt4, Codec::kInt2}, Codec::kF16},
                     Case{{kDim, Codec::kF16, Codec::kInt4}, Codec::kInt8},
                     Case{{kDim, Codec::kInt8, Codec::kInt8}, Codec::kF16}));

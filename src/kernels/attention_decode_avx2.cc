@@ -66,6 +66,11 @@ inline int Sum(__m256i x) {
   y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
 }
+inline float Total(__m256 x) {
+  __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
+}
 // Of values that are not negative, compared as integers, so that a NaN is the
 // largest of all.
 inline __m256 Most(__m256 a, __m256 b) {
@@ -382,14 +387,16 @@ inline bool BytesSuffice(const IntegerHalf& v, const float* p,
   return suffice;
 }
 
-// p, most: as above.
+// p, most: as above. False: a scale is far larger than the others, whose
+// weights would have few of the 7 bits.
+constexpr float kUnequalScales = 6.0f;
 template <int kBits, int kHeads>
-void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
+bool RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
                   int group, ByteWeights<kHeads>* to) {
   const uint16_t* scales = v.scales + group * v.page_entries;
   const int vectors = 2 * v.blocks;
   __m256 scale[kPageEntries / kLanes];
-  __m256 top = _mm256_setzero_ps();
+  __m256 top = _mm256_setzero_ps(), total = _mm256_setzero_ps();
   for (int i = 0; i < vectors; ++i) {
     // What pages hold beside the entries is not to be trusted.
     const __m256i slot =
@@ -401,8 +408,11 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
     scale[i] =
         _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
     top = Most(top, Abs(scale[i]));
+    total = _mm256_add_ps(total, Abs(scale[i]));
   }
   const float most_scale = Largest(top);
+  const auto entries = static_cast<float>(v.end - v.begin);
+  if (!(most_scale * entries <= kUnequalScales * Total(total))) return false;
   constexpr int kTwiceZero = Codes<kBits>::kTwiceZero;
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (int h = 0; h < kHeads; ++h) {
@@ -436,6 +446,7 @@ void RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
     }
     to->start[h] = Sum(sum);
   }
+  return true;
 }
 
 // acc[h * acc_stride + 0 .. 8 * kColumns) += the products of so many blocks
@@ -541,22 +552,20 @@ template <int kBits, int kHeads>
 void AddValues(const IntegerHalf& v, const float* p, const float* sums,
                size_t acc_stride, float* acc) {
   const size_t row_bytes = size_t(4) * v.head_dim;
-  if constexpr (kBits < 8) {
-    float most[kHeads];
-    if (BytesSuffice<kHeads>(v, p, sums, most)) {
-      for (int g = 0; g < v.groups; ++g) {
-        ByteWeights<kHeads> weights;
-        RoundToBytes<kBits, kHeads>(v, p, most, g, &weights);
+  float most[kHeads];
+  const bool bytes = kBits < 8 && BytesSuffice<kHeads>(v, p, sums, most);
+  for (int g = 0; g < v.groups; ++g) {
+    if constexpr (kBits < 8) {
+      ByteWeights<kHeads> weights;
+      if (bytes && RoundToBytes<kBits, kHeads>(v, p, most, g, &weights)) {
         ForColumns(v, g, [&](int c, auto columns) {
           ValueBytes<kBits, kHeads, columns.kValue>(v.codes + 4 * c, row_bytes,
                                                     v.blocks, weights,
                                                     acc_stride, acc + c);
         });
+        continue;
       }
-      return;
     }
-  }
-  for (int g = 0; g < v.groups; ++g) {
     Weights<kHeads> weights;
     RoundWeights<kBits, kHeads>(v, p, g, &weights);
     ForColumns(v, g, [&](int c, auto columns) {

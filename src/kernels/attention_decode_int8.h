@@ -5,9 +5,9 @@
 // A query is rotated, then rounded to 16 bits (8 bits for int4 keys) for each
 // group of 32 channels; weights times the scales of V to 16 bits for each
 // group and page. Both are an order of magnitude finer than the entries. Where
-// weights are small beside the sum of all so far, those of entries of 4 and 2
-// bits may have 7 bits, unless one takes most of the page: each is rounded up
-// or down by a threshold of its slot, so that small ones do not vanish.
+// all weights of a page are small beside the sum so far, and scales alike,
+// those of entries of 4 and 2 bits may have 7 bits: each is rounded up or down
+// by a threshold of its slot, so that small ones do not vanish.
 //
 // Callable from any thread.
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "kernels/key_rounding.h"
@@ -94,15 +95,20 @@ Status Compressor::SetTop(const LayerEntries& e, int head,
   const auto n = static_cast<int>(kept.size());
   const std::pair<int, int> range = cache->TopRange(e.layer, head);
   std::vector<float> ranked;
-  for (int i = range.first; i < range.second; ++i) {
-    ranked.push_back(Rankable(scores[i]));
-  }
+  // What is kept for its place has no score of its own.
+  const Protected places = ProtectedEntries(spec_, n, std::min(n, budget));
+  const auto score = [&](int i) {
+    return i < places.sinks || i >= n - places.recent
+               ? -std::numeric_limits<float>::infinity()
+               : Rankable(scores[i]);
+  };
+  for (int i = range.first; i < range.second; ++i) ranked.push_back(score(i));
   const int64_t share = static_cast<int64_t>(spec_.top * std::min(n, budget));
   TopCut cut(&ranked, std::min<int64_t>(share, ranked.size()));
   std::vector<int> top;
   std::vector<float> k, v;
   for (int i = range.first; i < range.second; ++i) {
-    if (!cut.Keep(Rankable(scores[i]))) continue;
+    if (!cut.Keep(score(i))) continue;
     top.push_back(i);
     const size_t at = size_t(kept[i]) * head_dim_;
     k.insert(k.end(), e.k[head] + at, e.k[head] + at + head_dim_);
@@ -132,6 +138,8 @@ void Compressor::FitRounding(const LayerEntries& e, KvCache* cache,
 Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
                            KvCache* cache, ThreadPool* pool) {
   retained_[e.layer] = 1.0;
+  // What decoding will keep: no entry becomes one of the best later.
+  const bool evicts_later = !spec_.keeps_all() && !spec_.evicts_prompt();
   std::vector<Status> status(kv_heads_);
   pool->ParallelFor(kv_heads_, [&](int h, int) {
     status[h] = StoreAll(e, h, cache);
@@ -145,7 +153,9 @@ Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
     std::vector<int> kept(length);
     std::iota(kept.begin(), kept.end(), e.past[h] + e.fresh - length);
     const std::span<const float> all = scores.score[h];
-    status[h] = SetTop(e, h, kept, all.last(length), length, cache);
+    const auto budgets = layer_budgets(e.layer);
+    const int most = evicts_later ? budgets[h] : length;
+    status[h] = SetTop(e, h, kept, all.last(length), most, cache);
   });
   return FirstError(&status);
 }

@@ -187,8 +187,10 @@ void DecodePass::SetTop(const HeadView& view, int begin, int end,
   top.end = slot(end);
   if (view.top.empty()) return;
   top.format = TopFormat(shape.format, *shape.top);
-  top.origin = 0;
+  top.origin = view.top_origin;
   top.pages = view.top_pages;
+  top.bias = nullptr;
+  if (IsQuantized(top.format.k)) top.key_rounding = view.key_rounding;
   all->top_entries = view.top.data();
 }
 

@@ -101,7 +101,10 @@ void WriteCacheHead(const KvCache& cache, int layer, int head,
     out->Put<int32_t>(s.length - s.recent_begin);
   }
   if (cache.shape().format.channel) out->Put<int32_t>(s.coded);
-  if (cache.shape().top) out->PutArray(s.top);
+  if (cache.shape().top) {
+    out->PutArray(s.top);
+    out->Put<int32_t>(s.top_origin);
+  }
   out->PutArray(s.positions);
   out->PutArray(s.bias);
   out->PutArray(s.scores);
@@ -142,7 +145,10 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
     s.recent_begin = s.length - recent;
   }
   if (cache->shape().format.channel) s.coded = in->Get<int32_t>();
-  if (cache->shape().top) s.top = in->GetArray<int32_t>(position);
+  if (cache->shape().top) {
+    s.top = in->GetArray<int32_t>(position);
+    s.top_origin = in->Get<int32_t>();
+  }
   s.positions = in->GetArray<int32_t>(position);
   s.bias = in->GetArray<float>(position);
   s.scores = in->GetArray<float>(position);

@@ -390,6 +390,7 @@ TEST_F(SessionStoreTest, Errors) {
 TEST_F(SessionStoreTest, ForgedFilesDoNoHarm) {
   for (const char* kv :
        {"full", "h2o,keep=0.3", "r-kv,keep=0.3",
+        "mistral,keep=0.6,type=int4,top_type=int8,sliding_window=300",
         "infinigen,tokens=64,resident=0.5", "infinigen,tokens=64,index=cluster",
         "infinigen,tokens=64,index=quest",
         "expected-attention,keep=0.3,evict=both",

@@ -79,5 +79,22 @@ TEST(TopType, BytesAreWithinMemoryAndReported) {
   }
 }
 
+// The best ones stay when tokens are generated, and are no more than were
+// counted.
+TEST(TopType, MemoryHoldsWhileDecodingEvicts) {
+  auto engine = TinyEngine(Options(), 2, Compute::kAuto);
+  for (const char* policy : {"h2o,recent=8", "snapkv"}) {
+    const std::string bounded = std::string(policy) +
+                                ",memory=160KiB,evict=decode,type=int4,"
+                                "top_type=f16,top=0.3";
+    auto session = MakeSession(engine.get(), bounded);
+    ASSERT_TRUE(session->Read(RandomTokens(1500, 320, 1), {}).ok());
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_TRUE(session->Force(RandomTokens(60, 320, 2 + i)).ok());
+      EXPECT_LE(session->Report().bytes, 160 * 1024) << policy;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pyramidkv
