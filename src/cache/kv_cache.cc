@@ -565,28 +565,23 @@ Status KvCache::ImportHead(
       status = read_page({built.fine, FinePageBytes(shape_.format)});
     }
   }
-  const size_t recent = FineRecent(shape_.format) > 0
-                            ? FinePagesFor(built.length - built.recent_begin)
-                            : 0;
-  while (status.ok() && built.recent.size() < recent) {
-    std::byte* const page = pool_->Allocate(FinePageBytes(shape_.format));
-    if (page == nullptr) {
-      status = OutOfMemory();
-      break;
+  const auto read = [&](size_t bytes, size_t count,
+                        std::vector<std::byte*>* pages) {
+    while (status.ok() && pages->size() < count) {
+      std::byte* const page = pool_->Allocate(bytes);
+      if (page == nullptr) {
+        status = OutOfMemory();
+        return;
+      }
+      pages->push_back(page);
+      status = read_page({page, bytes});
     }
-    built.recent.push_back(page);
-    status = read_page({page, FinePageBytes(shape_.format)});
+  };
+  if (FineRecent(shape_.format) > 0) {
+    read(FinePageBytes(shape_.format),
+         FinePagesFor(built.length - built.recent_begin), &built.recent);
   }
-  while (status.ok() &&
-         built.top_pages.size() < FinePagesFor(built.top.size())) {
-    std::byte* const page = pool_->Allocate(TopPageBytes());
-    if (page == nullptr) {
-      status = OutOfMemory();
-      break;
-    }
-    built.top_pages.push_back(page);
-    status = read_page({page, TopPageBytes()});
-  }
+  read(TopPageBytes(), FinePagesFor(built.top.size()), &built.top_pages);
   built.MarkTop();
   if (!status.ok()) {
     ReleasePages(&built);

@@ -39,7 +39,6 @@
 #include <functional>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "cache/fine_pages.h"
@@ -172,13 +171,10 @@ class KvCache {
   // Holds the entries `top` (ascending) in KvShape::top, and no others. k, v:
   // their rows [top.size(), head_dim]; of those that are held so already, what
   // there is stays. An evicted one leaves as any other.
-  // REQUIRES: KvShape::top, and all of them in TopRange.
+  // REQUIRES: KvShape::top, and none of them below HeadView::fine.
   // Errors: kRuntime if there is no memory (the head is unchanged).
   Status SetTop(int layer, int head, std::span<const int> top, const float* k,
                 const float* v);
-  // Entries [first, second) of a head are not among the first positions, which
-  // are held finer anyway.
-  std::pair<int, int> TopRange(int layer, int head) const;
 
   // Entry i if it is in a fine page; k, v: [head_dim]. False: it is not.
   bool LoadFine(int layer, int head, int i, float* k, float* v) const;

@@ -11,11 +11,6 @@ size_t KvCache::TopPageBytes() const {
   return shape_.top ? TopFormat(shape_.format, *shape_.top).page_bytes() : 0;
 }
 
-std::pair<int, int> KvCache::TopRange(int layer, int h) const {
-  const Head& head = this->head(layer, h);
-  return {FineEntries(head), head.length};
-}
-
 void KvCache::Head::MarkTop() {
   top_marks.clear();
   if (top.empty()) {

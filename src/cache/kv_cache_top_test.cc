@@ -39,9 +39,11 @@ class TopEntries : public testing::TestWithParam<Case> {
 
   // Every third entry of those that may be, or every one from `first` on.
   std::vector<int> Some(int first = 0, int step = 3) const {
-    const auto [from, to] = cache_.TopRange(0, 0);
+    const HeadView view = cache_.View(0, 0);
     std::vector<int> top;
-    for (int i = std::max(from, first); i < to; i += step) top.push_back(i);
+    for (int i = std::max(view.fine, first); i < view.length; i += step) {
+      top.push_back(i);
+    }
     return top;
   }
 

@@ -291,6 +291,18 @@ __attribute__((always_inline)) inline void AddSums(const __m256i (*sum)[kHeads],
   }
 }
 
+// Vector i of the scales of a group; 0 beside the entries: what pages hold
+// there is not to be trusted.
+inline __m256 SeenScales(const IntegerHalf& v, int group, int i) {
+  const __m256i slot = _mm256_add_epi32(
+      _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(i * kLanes));
+  const __m256i seen =
+      _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(v.begin), slot),
+                          _mm256_cmpgt_epi32(_mm256_set1_epi32(v.end), slot));
+  const uint16_t* const scales = v.scales + group * v.page_entries;
+  return _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
+}
+
 // Weights of a page for a group of channels, rounded, in fours like a query.
 template <int kHeads>
 struct Weights {
@@ -303,21 +315,12 @@ struct Weights {
 template <int kBits, int kHeads>
 void RoundWeights(const IntegerHalf& v, const float* p, int group,
                   Weights<kHeads>* to) {
-  const uint16_t* scales = v.scales + group * v.page_entries;
   const int vectors = 2 * v.blocks;
   alignas(32) float w[kHeads][kPageEntries];
   __m256 top[kHeads];
   for (int h = 0; h < kHeads; ++h) top[h] = _mm256_setzero_ps();
   for (int i = 0; i < vectors; ++i) {
-    // What pages hold beside the entries is not to be trusted.
-    const __m256i slot =
-        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                         _mm256_set1_epi32(i * kLanes));
-    const __m256i seen = _mm256_andnot_si256(
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.begin), slot),
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.end), slot));
-    const __m256 scale =
-        _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
+    const __m256 scale = SeenScales(v, group, i);
 #pragma GCC unroll 3
     for (int h = 0; h < kHeads; ++h) {
       const __m256 x = _mm256_mul_ps(
@@ -393,20 +396,11 @@ constexpr float kUnequalScales = 6.0f;
 template <int kBits, int kHeads>
 bool RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
                   int group, ByteWeights<kHeads>* to) {
-  const uint16_t* scales = v.scales + group * v.page_entries;
   const int vectors = 2 * v.blocks;
   __m256 scale[kPageEntries / kLanes];
   __m256 top = _mm256_setzero_ps(), total = _mm256_setzero_ps();
   for (int i = 0; i < vectors; ++i) {
-    // What pages hold beside the entries is not to be trusted.
-    const __m256i slot =
-        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                         _mm256_set1_epi32(i * kLanes));
-    const __m256i seen = _mm256_andnot_si256(
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.begin), slot),
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(v.end), slot));
-    scale[i] =
-        _mm256_and_ps(Halves(scales + i * kLanes), _mm256_castsi256_ps(seen));
+    scale[i] = SeenScales(v, group, i);
     top = Most(top, Abs(scale[i]));
     total = _mm256_add_ps(total, Abs(scale[i]));
   }

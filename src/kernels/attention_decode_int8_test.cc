@@ -115,51 +115,41 @@ TEST(AttentionDecodeInt8, SlotsThatAreNotSeenDoNotCount) {
   for (const IntegerForm* form : Forms()) CheckValues(*form, page, 3, 2, 40);
 }
 
-// One value a thousand times larger than the others, with hardly any weight.
-TEST(AttentionDecodeInt8, ALargeScaleDoesNotHideOthers) {
+// What weights make of int4 values that are all 1, but for those of slot 5.
+// sum: of all weights so far.
+void CheckOnesButOne(float value, const std::vector<float>& p, float sum,
+                     float want, float tolerance) {
   constexpr int kDim = 64;
   const PageFormat format = {kDim, Codec::kInt4, Codec::kInt4};
   std::vector<std::byte> page(format.page_bytes());
-  const std::vector<float> large(kDim, 1000.0f), ones(kDim, 1.0f);
+  const std::vector<float> other(kDim, value), ones(kDim, 1.0f);
   for (int slot = 0; slot < kPageEntries; ++slot) {
-    const float* row = slot == 5 ? large.data() : ones.data();
+    const float* row = slot == 5 ? other.data() : ones.data();
     StoreEntry(format, page.data(), slot, row, row);
   }
-  std::vector<float> p(kPageEntries, 1.0f);
-  p[5] = 0.0f;
-  const float sum = 1000;
   for (const IntegerForm* form : Forms()) {
     std::vector<float> got(kDim, 0.0f);
     form->add_values({format.v, kDim, format.entries,
                       page.data() + format.k_bytes(), 0, kPageEntries},
                      p.data(), &sum, 1, kDim, got.data());
     RotateChannels(kDim, got.data());
-    for (float x : got) EXPECT_NEAR(x, 63.0f, 0.1f);
+    for (float x : got) EXPECT_NEAR(x, want, tolerance);
   }
+}
+
+// One value a thousand times larger than the others, with hardly any weight.
+TEST(AttentionDecodeInt8, ALargeScaleDoesNotHideOthers) {
+  std::vector<float> p(kPageEntries, 1.0f);
+  p[5] = 0.0f;
+  CheckOnesButOne(1000.0f, p, 1000.0f, 63.0f, 0.1f);
 }
 
 // Of a page in which one weight is hundreds of times the others, those still
 // count as much as they should.
 TEST(AttentionDecodeInt8, SmallWeightsBesideALargeOneCount) {
-  constexpr int kDim = 64;
-  const PageFormat format = {kDim, Codec::kInt4, Codec::kInt4};
-  std::vector<std::byte> page(format.page_bytes());
-  const std::vector<float> zero(kDim, 0.0f), ones(kDim, 1.0f);
-  for (int slot = 0; slot < kPageEntries; ++slot) {
-    const float* row = slot == 5 ? zero.data() : ones.data();
-    StoreEntry(format, page.data(), slot, row, row);
-  }
   std::vector<float> p(kPageEntries, 1.0f / 600);
   p[5] = 1.0f;
-  const float sum = 1000;
-  for (const IntegerForm* form : Forms()) {
-    std::vector<float> got(kDim, 0.0f);
-    form->add_values({format.v, kDim, format.entries,
-                      page.data() + format.k_bytes(), 0, kPageEntries},
-                     p.data(), &sum, 1, kDim, got.data());
-    RotateChannels(kDim, got.data());
-    for (float x : got) EXPECT_NEAR(x, 63.0f / 600, 0.03f);
-  }
+  CheckOnesButOne(0.0f, p, 1000.0f, 63.0f / 600, 0.03f);
 }
 
 }  // namespace

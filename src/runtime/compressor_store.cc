@@ -93,7 +93,7 @@ Status Compressor::SetTop(const LayerEntries& e, int head,
                           KvCache* cache) const {
   if (!spec_.ranks_top() || decoding_ || scores.empty()) return {};
   const auto n = static_cast<int>(kept.size());
-  const std::pair<int, int> range = cache->TopRange(e.layer, head);
+  const int first = cache->View(e.layer, head).fine;  // held finer anyway
   std::vector<float> ranked;
   // What is kept for its place has no score of its own.
   const Protected places = ProtectedEntries(spec_, n, std::min(n, budget));
@@ -102,12 +102,12 @@ Status Compressor::SetTop(const LayerEntries& e, int head,
                ? -std::numeric_limits<float>::infinity()
                : Rankable(scores[i]);
   };
-  for (int i = range.first; i < range.second; ++i) ranked.push_back(score(i));
+  for (int i = first; i < n; ++i) ranked.push_back(score(i));
   const int64_t share = static_cast<int64_t>(spec_.top * std::min(n, budget));
   TopCut cut(&ranked, std::min<int64_t>(share, ranked.size()));
   std::vector<int> top;
   std::vector<float> k, v;
-  for (int i = range.first; i < range.second; ++i) {
+  for (int i = first; i < n; ++i) {
     if (!cut.Keep(score(i))) continue;
     top.push_back(i);
     const size_t at = size_t(kept[i]) * head_dim_;

@@ -68,10 +68,9 @@ TEST(Recall, OfEverythingIsTheFullCache) {
 TEST(RecallThreaded, DoesNotDependOnThreadsOrResidence) {
   auto one = TinyEngine(Options(), 1, Compute::kAuto);
   auto three = TinyEngine(Options(), 3, Compute::kAuto);
-  for (const char* policy :
+  for (const char* policy :  // the last: more than memory takes at once
        {"infinigen,tokens=64,fetch=0.3", "snapkv,keep=0.25,remainder=offload",
-        "infinigen,tokens=64,fetch=1,alpha=100"}) {  // more than memory takes
-                                                     // at once
+        "infinigen,tokens=64,fetch=1,alpha=100"}) {
     const std::string kv(policy);
     const auto want = Conversation(one.get(), kv);
     EXPECT_EQ(Conversation(three.get(), kv), want) << kv;
