@@ -8,6 +8,7 @@
 
 #include "kernels/attention_decode.h"
 #include "kernels/attention_decode_int8.h"
+#include "kernels/integer_unit.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
@@ -127,12 +128,14 @@ void RoundGroup(Codec k, const float* q, int n, IntegerQuery* to) {
         i * kLanes < n ? _mm256_loadu_ps(q + i * kLanes) : _mm256_setzero_ps();
     top = Most(top, Abs(x[i]));
   }
-  const float most = Largest(top);
-  const __m256 factor = _mm256_set1_ps(most > 1e-30f ? limit / most : 0.0f);
+  const IntegerUnit unit = IntegerUnitFor(Largest(top), limit, 1e-30f);
+  const __m256 factor = _mm256_set1_ps(unit.factor);
+  const __m256i keep = _mm256_set1_epi32(unit.keep);
   __m256i codes[kGroupVectors];
   __m256i sum = _mm256_setzero_si256();
   for (int i = 0; i < kGroupVectors; ++i) {
-    codes[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], factor));
+    codes[i] =
+        _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(x[i], factor)), keep);
     sum = _mm256_add_epi32(sum, codes[i]);
   }
   auto* at = reinterpret_cast<__m256i*>(to->codes);
@@ -146,7 +149,7 @@ void RoundGroup(Codec k, const float* q, int n, IntegerQuery* to) {
     _mm256_storeu_si256(at, PackFours(codes[0], codes[1]));
     _mm256_storeu_si256(at + 1, PackFours(codes[2], codes[3]));
   }
-  to->scale = most / limit;
+  to->scale = unit.unit;
   to->start = Sum(sum) * (bytes ? -8 : -128);
 }
 

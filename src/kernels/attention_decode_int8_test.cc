@@ -115,6 +115,99 @@ TEST(AttentionDecodeInt8, SlotsThatAreNotSeenDoNotCount) {
   for (const IntegerForm* form : Forms()) CheckValues(*form, page, 3, 2, 40);
 }
 
+// Channels of a query that no integer stands for.
+const float kNotFinite[] = {HUGE_VALF, -HUGE_VALF, std::nanf(""),
+                            -std::nanf("")};
+
+// The scores of one query next to a page of which all entries are seen.
+std::vector<float> ScoresOf(const IntegerForm& form, const Page& page,
+                            const std::vector<float>& q, int heads) {
+  const PageFormat& f = page.format;
+  std::vector<IntegerQuery> integers(size_t(heads) * QuantGroups(f.head_dim));
+  form.round_queries(f.k, q.data(), heads, f.head_dim, integers.data());
+  std::vector<float> scores(size_t(heads) * kPageEntries);
+  form.score({f.k, f.head_dim, f.entries, page.bytes.data(), 0, f.entries},
+             integers.data(), heads, scores.data());
+  return scores;
+}
+
+// One channel that is not finite: all scores of that query are NaN, and those
+// of others keep their bits.
+TEST(AttentionDecodeInt8, QueriesThatAreNotFinite) {
+  constexpr int kDim = 40, kHeads = kSharingHeads;
+  for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
+    const Page page({kDim, codec, codec});
+    for (const IntegerForm* form : Forms()) {
+      const auto q = RandomFloats(size_t{kHeads} * kDim, 3);
+      const auto want = ScoresOf(*form, page, q, kHeads);
+      for (float bad : kNotFinite) {
+        for (int channel : {0, 7, 15, 16, 31, 32, 39}) {
+          auto worse = q;
+          worse[kDim + channel] = bad;
+          const auto got = ScoresOf(*form, page, worse, kHeads);
+          for (int i = 0; i < kHeads * kPageEntries; ++i) {
+            if (i / kPageEntries == 1) {
+              ASSERT_TRUE(std::isnan(got[i])) << bad << " at " << channel;
+            } else {
+              ASSERT_EQ(got[i], want[i]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// What is as large as floats get is finite, and so are sums of it.
+TEST(AttentionDecodeInt8, LargeAndTinyQueries) {
+  constexpr int kDim = 64;
+  for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
+    const Page page({kDim, codec, codec});
+    for (const IntegerForm* form : Forms()) {
+      const auto q = RandomFloats(kDim, 3, 0.1f);
+      const auto want = ScoresOf(*form, page, q, 1);
+      for (float factor : {0x1p120f, 0x1p-60f}) {
+        auto scaled = q;
+        for (float& x : scaled) x *= factor;
+        const auto got = ScoresOf(*form, page, scaled, 1);
+        for (int i = 0; i < kPageEntries; ++i) {
+          ASSERT_NEAR(got[i] / factor, want[i], 1e-4f);
+        }
+      }
+      const std::vector<float> tiny(kDim, 1e-40f);
+      for (float score : ScoresOf(*form, page, tiny, 1)) {
+        ASSERT_NEAR(score, 0.0f, 1e-35f);
+      }
+    }
+  }
+}
+
+// A weight, or an entry that is seen, that is not finite shows in every
+// channel of its group.
+TEST(AttentionDecodeInt8, WeightsThatAreNotFinite) {
+  constexpr int kDim = 64;
+  for (Codec v : {Codec::kInt8, Codec::kInt4, Codec::kInt2}) {
+    Page page({kDim, v == Codec::kInt8 ? v : Codec::kInt4, v});
+    const PageFormat& f = page.format;
+    const auto not_finite = [&](const IntegerForm& form, float weight) {
+      std::vector<float> p(kPageEntries, 0.25f), acc(kDim, 1.0f);
+      p[37] = weight;
+      const float sum = 16.0f;
+      form.add_values(
+          {f.v, kDim, f.entries, page.bytes.data() + f.k_bytes(), 0, f.entries},
+          p.data(), &sum, 1, kDim, acc.data());
+      for (float x : acc) EXPECT_FALSE(std::isfinite(x)) << weight;
+    };
+    for (const IntegerForm* form : Forms()) {
+      not_finite(*form, HUGE_VALF);
+      not_finite(*form, std::nanf(""));
+    }
+    const std::vector<float> bad(kDim, std::nanf(""));
+    StoreEntry(f, page.bytes.data(), 3, bad.data(), bad.data());
+    for (const IntegerForm* form : Forms()) not_finite(*form, 0.25f);
+  }
+}
+
 // What weights make of int4 values that are all 1, but for those of slot 5.
 // sum: of all weights so far.
 void CheckOnesButOne(float value, const std::vector<float>& p, float sum,

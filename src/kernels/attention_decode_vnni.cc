@@ -5,6 +5,7 @@
 
 #include "kernels/attention_decode.h"
 #include "kernels/attention_decode_int8.h"
+#include "kernels/integer_unit.h"
 #include "kernels/matmul_int8.h"
 
 #pragma GCC push_options
@@ -69,6 +70,19 @@ inline __m512i HighPlane(__m512i q) {
   return _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
 }
 
+// As integers, so that a NaN is the largest of all.
+inline float LargestMagnitude(__m512 a, __m512 b) {
+  const int bits = _mm512_reduce_max_epi32(
+      _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)),
+                       _mm512_castps_si512(_mm512_abs_ps(b))));
+  return Read<float>(&bits);
+}
+inline __m512i Whole(__m512 x, const IntegerUnit& unit) {
+  return _mm512_maskz_cvtps_epi32(
+      static_cast<__mmask16>(unit.keep),
+      _mm512_mul_ps(x, _mm512_set1_ps(unit.factor)));
+}
+
 // Channels [0, n) of a group.
 template <int kBits>
 void RoundQuery(const float* q, int n, IntegerQuery* to) {
@@ -76,12 +90,9 @@ void RoundQuery(const float* q, int n, IntegerQuery* to) {
   const uint32_t mask = n == kQuantGroup ? ~0u : (1u << n) - 1;
   const __m512 a = _mm512_maskz_loadu_ps(__mmask16(mask), q);
   const __m512 b = _mm512_maskz_loadu_ps(__mmask16(mask >> 16), q + kLanes);
-  const float most =
-      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-  const __m512 factor =
-      _mm512_set1_ps(most > 1e-30f ? Largest(kPlanes) / most : 0.0f);
-  const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, factor));
-  const __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, factor));
+  const IntegerUnit unit =
+      IntegerUnitFor(LargestMagnitude(a, b), Largest(kPlanes), 1e-30f);
+  const __m512i qa = Whole(a, unit), qb = Whole(b, unit);
   const auto store = [](int8_t* p, __m512i low, __m512i high) {
     auto* at = reinterpret_cast<__m128i*>(p);
     _mm_storeu_si128(at, _mm512_cvtepi32_epi8(low));
@@ -89,7 +100,7 @@ void RoundQuery(const float* q, int n, IntegerQuery* to) {
   };
   store(to->codes[1], qa, qb);
   if (kPlanes == 2) store(to->codes[0], HighPlane(qa), HighPlane(qb));
-  to->scale = most / Largest(kPlanes);
+  to->scale = unit.unit;
   to->start =
       -Codes<kBits>::kZero * _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
 }

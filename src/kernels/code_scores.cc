@@ -225,11 +225,12 @@ float Largest(const float* x, int n) {
   return most;
 }
 
-// x over a step whose inverse is given, in [-most, most]; 0 if x is not
-// finite.
+// x over a step whose inverse is given, in [-most, most]; 0 if that is no
+// number, as where x is not finite or the step too small for an inverse.
 int Rounded(float x, float inverse, int most) {
-  if (!std::isfinite(x)) return 0;
-  return std::clamp(static_cast<int>(std::lround(x * inverse)), -most, most);
+  const float whole = x * inverse;
+  if (!std::isfinite(whole)) return 0;
+  return std::clamp(static_cast<int>(std::lround(whole)), -most, most);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/integer_unit.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/int16_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -15,64 +17,75 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 8>;
 using V = hn::Vec<D>;
 
-// Below it a row is taken for zero: its inverse would not be a number.
+// Up to it a row is taken for zero.
 constexpr float kTiny = 1e-30f;
 
+// Compared as integers, so that a NaN is the largest of all.
 float LargestMagnitude(const float* x, size_t n) {
   const D d;
-  V most = hn::Zero(d);
+  const hn::RebindToSigned<D> bits;
+  auto most = hn::Zero(bits);
   for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-    most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
+    most = hn::Max(most, hn::BitCast(bits, hn::Abs(hn::LoadU(d, x + i))));
   }
-  return hn::GetLane(hn::MaxOfLanes(d, most));
+  return hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(bits, most)));
 }
 
-// The length of x * unit.
-float Length(const float* x, size_t n, float unit) {
+// The length of x * factor.
+float Length(const float* x, size_t n, float factor) {
   const D d;
-  const V u = hn::Set(d, unit);
+  const V f = hn::Set(d, factor);
   V sum = hn::Zero(d);
   for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-    const V y = hn::Mul(hn::LoadU(d, x + i), u);
+    const V y = hn::Mul(hn::LoadU(d, x + i), f);
     sum = hn::MulAdd(y, y, sum);
   }
   return std::sqrt(hn::GetLane(hn::SumOfLanes(d, sum)));
 }
 
-void Round(const float* x, size_t n, float unit, int16_t* to) {
+void Round(const float* x, size_t n, float factor, int16_t* to) {
   const D d;
   const hn::Rebind<int16_t, D> d16;
-  const V u = hn::Set(d, unit);
+  const V f = hn::Set(d, factor);
   for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-    const auto whole = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), u));
+    const auto whole = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), f));
     hn::StoreU(hn::DemoteTo(d16, whole), d16, to + i);
   }
 }
 
+// Of a row that has no whole numbers: 0, or NaN where it is not finite.
+float ScaleOfZeros(const IntegerUnit& unit) {
+  return unit.keep != 0 ? 0.0f : unit.unit;
+}
+
 float ToInt16RowT(const float* x, size_t n, int16_t* to) {
   const float most = LargestMagnitude(x, n);
-  if (most < kTiny) {
+  const IntegerUnit one = IntegerUnitFor(most, 1.0f, kTiny);
+  if (one.factor == 0) {
     std::fill_n(to, n, int16_t{0});
-    return 0;
+    return ScaleOfZeros(one);
   }
-  const float inverse = 1.0f / most;
   const float largest =
-      std::min(kInt16Max, kInt16RowLength / Length(x, n, inverse));
-  Round(x, n, largest * inverse, to);
+      std::min(kInt16Max, kInt16RowLength / Length(x, n, one.factor));
+  Round(x, n, largest * one.factor, to);
   return most / largest;
 }
 
 float StoreInt16ValuesT(const float* v, size_t head_dim, int16_t* half) {
-  const float most = LargestMagnitude(v, head_dim);
-  const float unit = most < kTiny ? 0.0f : kInt16Max / most;
+  const IntegerUnit unit =
+      IntegerUnitFor(LargestMagnitude(v, head_dim), kInt16Max, kTiny);
+  if (unit.factor == 0) {
+    for (size_t c = 0; c < head_dim; ++c) half[2 * c] = 0;
+    return ScaleOfZeros(unit);
+  }
   constexpr size_t kChannels = 64;
   HWY_ALIGN int16_t rounded[kChannels];
   for (size_t first = 0; first < head_dim; first += kChannels) {
     const size_t channels = std::min(kChannels, head_dim - first);
-    Round(v + first, channels, unit, rounded);
+    Round(v + first, channels, unit.factor, rounded);
     for (size_t c = 0; c < channels; ++c) half[2 * (first + c)] = rounded[c];
   }
-  return unit > 0 ? most / kInt16Max : 0.0f;
+  return unit.unit;
 }
 
 }  // namespace pyramidkv::HWY_NAMESPACE

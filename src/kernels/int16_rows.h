@@ -21,12 +21,13 @@ inline constexpr float kInt16Max = 32767.0f;
 
 // x[i] is about to[i] times the scale that is returned. The largest magnitude
 // becomes kInt16Max, or less where the row would be longer than
-// kInt16RowLength. REQUIRES: n is a multiple of 8, up to 4096.
+// kInt16RowLength. A row with a value that is not finite becomes zeros with a
+// scale of NaN. REQUIRES: n is a multiple of 8, up to 4096.
 float ToInt16Row(const float* x, size_t n, int16_t* to);
 
 // A row of values [head_dim] into its half of a pair, the largest magnitude as
 // kInt16Max; `pairs` [entries / 2, head_dim, 2] is where the pair of entry 0
-// begins. Returns the scale.
+// begins. Returns the scale; of values that are not finite as above.
 float StoreInt16Values(const float* v, int head_dim, size_t entry,
                        int16_t* pairs);
 

@@ -96,5 +96,39 @@ TEST(Int16Rows, ZerosStayZeros) {
   });
 }
 
+// No integer stands for such a value: the row is not a number.
+TEST(Int16Rows, RowsThatAreNotFinite) {
+  ForAllTargets([] {
+    for (int n : {8, 64, 80}) {
+      for (float bad : {HUGE_VALF, -HUGE_VALF, std::nanf(""), -std::nanf("")}) {
+        for (int at : {0, 3, n - 1}) {
+          auto x = RandomFloats(n, 9);
+          x[at] = bad;
+          std::vector<int16_t> got(n, 77), pairs(2 * size_t(n), 77);
+          EXPECT_TRUE(std::isnan(ToInt16Row(x.data(), n, got.data())));
+          EXPECT_EQ(got, std::vector<int16_t>(n, 0));
+          EXPECT_TRUE(
+              std::isnan(StoreInt16Values(x.data(), n, 1, pairs.data())));
+          for (int i = 0; i < n; ++i) {
+            EXPECT_EQ(pairs[2 * i], 77);
+            EXPECT_EQ(pairs[2 * i + 1], 0);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(Int16Rows, RowsAsLargeAsFloatsGet) {
+  ForAllTargets([] {
+    auto x = RandomFloats(64, 10, 1e37f);
+    x[11] = 1e38f;
+    std::vector<int16_t> got(64), pairs(128);
+    ExpectRounded(x, got.data(), 1, ToInt16Row(x.data(), 64, got.data()));
+    ExpectRounded(x, pairs.data(), 2,
+                  StoreInt16Values(x.data(), 64, 0, pairs.data()));
+  });
+}
+
 }  // namespace
 }  // namespace pyramidkv

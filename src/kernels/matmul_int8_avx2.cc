@@ -8,6 +8,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/integer_unit.h"
 #include "kernels/matmul_int8-inl.h"
 
 #pragma GCC push_options
@@ -361,11 +362,13 @@ struct Avx2 {
   }
 };
 
-inline float MaxOfLanes(__m256 v) {
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  m = _mm_max_ss(m, _mm_movehdup_ps(m));
-  return _mm_cvtss_f32(m);
+// Of magnitudes, as integers: a NaN is the largest of all.
+inline float MaxOfLanes(__m256i v) {
+  __m128i m =
+      _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(m));
 }
 inline int SumOfLanes(__m256i v) {
   __m128i s =
@@ -390,16 +393,19 @@ void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
   constexpr float kMost = kPlanes == 2 ? 127.0f * 256 : 127.0f;
   const __m256 sign = _mm256_set1_ps(-0.0f);
   __m256 v[4];
-  __m256 largest = _mm256_setzero_ps();
+  __m256i largest = _mm256_setzero_si256();
   for (int i = 0; i < 4; ++i) {
     v[i] = _mm256_loadu_ps(x + 8 * i);
-    largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, v[i]));
+    largest = _mm256_max_epi32(
+        largest, _mm256_castps_si256(_mm256_andnot_ps(sign, v[i])));
   }
-  const float most = MaxOfLanes(largest);
-  const __m256 factor = _mm256_set1_ps(most > 0 ? kMost / most : 0.0f);
+  const IntegerUnit unit = IntegerUnitFor(MaxOfLanes(largest), kMost, 0.0f);
+  const __m256 factor = _mm256_set1_ps(unit.factor);
+  const __m256i keep = _mm256_set1_epi32(unit.keep);
   __m256i q[4];
   for (int i = 0; i < 4; ++i) {
-    q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor));
+    q[i] =
+        _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor)), keep);
   }
   const int sum_a = SumOfLanes(_mm256_add_epi32(q[0], q[1]));
   const int sum = sum_a + SumOfLanes(_mm256_add_epi32(q[2], q[3]));
@@ -415,7 +421,7 @@ void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
     StoreBytes(high, values);
   }
   StoreBytes(q, values + (kPlanes - 1) * kBlockCols);
-  const float scale = most / kMost;
+  const float scale = unit.unit;
   const float scaled_sum = scale * static_cast<float>(sum);
   const int minus_sum = -sum, minus_half = -sum_a;
   uint8_t* numbers = to + group * kPlanes * kBlockCols + 4 * row;

@@ -157,6 +157,60 @@ TEST_P(MatMulInt8, ExtremeValues) {
   }
 }
 
+// An activation that is not finite makes all results of its row NaN, and
+// changes no bit of other rows.
+TEST_P(MatMulInt8, ActivationsThatAreNotFinite) {
+  const int n = 20, k = 256, rows = 3;
+  for (ggml_type type : kTiledTypes) {
+    SCOPED_TRACE(ggml_type_name(type));
+    QuantizedMatrix w(type, n, k);
+    w.Tile();
+    const auto x = RandomFloats(size_t{rows} * k, 7);
+    for (bool fine : {false, true}) {
+      const auto want = Multiply(w, x, rows, fine);
+      for (float bad : {HUGE_VALF, -HUGE_VALF, std::nanf(""), -std::nanf("")}) {
+        for (int column : {0, 8, 16, 31, 100, 255}) {
+          auto worse = x;
+          worse[k + column] = bad;
+          const auto got = Multiply(w, worse, rows, fine);
+          for (int i = 0; i < rows * n; ++i) {
+            if (i / n == 1) {
+              ASSERT_TRUE(std::isnan(got[i])) << bad << " at " << column;
+            } else {
+              ASSERT_EQ(got[i], want[i]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Blocks as large as floats get are as exact as others; those whose inverse
+// is not a number are zeros.
+TEST_P(MatMulInt8, LargeAndTinyActivations) {
+  const int n = 20, k = 256;
+  for (ggml_type type : kTiledTypes) {
+    SCOPED_TRACE(ggml_type_name(type));
+    QuantizedMatrix w(type, n, k);
+    w.Tile();
+    const auto x = RandomFloats(k, 8, 0.1f);
+    for (bool fine : {false, true}) {
+      const auto want = Multiply(w, x, 1, fine);
+      for (float factor : {0x1p122f, 0x1p-60f}) {
+        auto scaled = x;
+        for (float& value : scaled) value *= factor;
+        const auto got = Multiply(w, scaled, 1, fine);
+        for (int j = 0; j < n; ++j) {
+          ASSERT_NEAR(got[j] / factor, want[j], 1e-4f);
+        }
+      }
+      const std::vector<float> tiny(k, 1e-40f);
+      for (float y : Multiply(w, tiny, 1, fine)) ASSERT_NEAR(y, 0.0f, 1e-37f);
+    }
+  }
+}
+
 TEST_P(MatMulInt8, PartsOfTheOutputs) {
   QuantizedMatrix w(GGML_TYPE_Q6_K, 100, 256);
   w.Tile();

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/integer_unit.h"
 #include "kernels/matmul_int8-inl.h"
 
 #pragma GCC push_options
@@ -188,17 +189,26 @@ struct Vnni {
   }
 };
 
+// As integers, so that a NaN is the largest of all.
+inline float LargestMagnitude(__m512 a, __m512 b) {
+  const int bits = _mm512_reduce_max_epi32(
+      _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)),
+                       _mm512_castps_si512(_mm512_abs_ps(b))));
+  return Read<float>(&bits);
+}
+inline __m512i Whole(__m512 x, const IntegerUnit& unit) {
+  return _mm512_maskz_cvtps_epi32(
+      static_cast<__mmask16>(unit.keep),
+      _mm512_mul_ps(x, _mm512_set1_ps(unit.factor)));
+}
+
 // One block of one row into its place within a group.
 template <int kPlanes>
 void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
   constexpr float kMost = kPlanes == 2 ? 127.0f * 256 : 127.0f;
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-  const float most =
-      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-  const float inverse = most > 0 ? kMost / most : 0.0f;
-  const __m512 factor = _mm512_set1_ps(inverse);
-  __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, factor));
-  __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, factor));
+  const IntegerUnit unit = IntegerUnitFor(LargestMagnitude(a, b), kMost, 0.0f);
+  const __m512i qa = Whole(a, unit), qb = Whole(b, unit);
   const int sum_a = _mm512_reduce_add_epi32(qa);
   const int sum = sum_a + _mm512_reduce_add_epi32(qb);
   uint8_t* values = to + row * kPlanes * kBlockCols;
@@ -214,7 +224,7 @@ void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
     store(values, _mm512_srai_epi32(_mm512_add_epi32(qa, round), 8),
           _mm512_srai_epi32(_mm512_add_epi32(qb, round), 8));
   }
-  const float scale = most / kMost;
+  const float scale = unit.unit;
   const float scaled_sum = scale * static_cast<float>(sum);
   const int minus_sum = -sum, minus_half = -sum_a;
   uint8_t* numbers = to + group * kPlanes * kBlockCols + 4 * row;
