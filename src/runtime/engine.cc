@@ -31,7 +31,7 @@ class EngineImpl final : public Engine {
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
         // oneDNN and ggml run inside our workers, each with one thread.
-        pool_(threads, [] { omp_set_num_threads(1); }),
+        pool_(threads, [](int) { omp_set_num_threads(1); }),
         prompt_matmul_(threads, PromptArithmetic(compute)) {
     if (compute_ != Compute::kF32 && HasInt8Products()) model_->Repack(&pool_);
     context_.model = model_.get();
