@@ -142,7 +142,7 @@ CLI::Option* AddContextSize(CLI::App* app, int* tokens) {
 
 void AddThreads(CLI::App* app, int* threads) {
   app->add_option("-t,--threads", *threads,
-                  "Threads [$OMP_NUM_THREADS or the number of processors]")
+                  "Threads [$OMP_NUM_THREADS or the usable processors]")
       ->check(InRange(1, kMaxThreads))
       ->type_name("N");
 }

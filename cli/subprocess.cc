@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <omp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -34,9 +36,25 @@ struct Pipe {
   }
 };
 
+// The processors that the child may use: ours. Where the environment makes
+// OpenMP bind threads, the main thread has one of its places alone by now.
+cpu_set_t ChildMask() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  sched_getaffinity(0, sizeof(mask), &mask);
+  for (int place = 0; place < omp_get_num_places(); ++place) {
+    std::vector<int> processors(omp_get_place_num_procs(place));
+    omp_get_place_proc_ids(place, processors.data());
+    for (const int processor : processors) CPU_SET(processor, &mask);
+  }
+  return mask;
+}
+
 // In the child: becomes `pyramidkv args...`. Async-signal-safe.
-[[noreturn]] void Exec(char* const* argv, const Pipe& out, const Pipe& log) {
+[[noreturn]] void Exec(char* const* argv, const cpu_set_t& mask,
+                       const Pipe& out, const Pipe& log) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  sched_setaffinity(0, sizeof(mask), &mask);
   dup2(out.write_end, STDOUT_FILENO);
   dup2(log.write_end, STDERR_FILENO);
   execv("/proc/self/exe", argv);
@@ -101,8 +119,9 @@ Result<std::string> RunSelf(const std::vector<std::string>& args) {
     return Status::Runtime(fmt::format("pipe: {}", strerror(errno)));
   }
   const InterruptScope scope;
+  const cpu_set_t mask = ChildMask();
   const pid_t child = fork();
-  if (child == 0) Exec(argv.data(), out, log);
+  if (child == 0) Exec(argv.data(), mask, out, log);
   close(out.write_end);
   close(log.write_end);
   std::string out_text, log_text;

@@ -40,7 +40,7 @@ const char* ComputeName(Compute compute);
 
 struct EngineOptions {
   std::string model_path;
-  int threads = 0;  // 0: the number of processors
+  int threads = 0;  // 0: as many as this process may run at once
   Compute compute = Compute::kAuto;
   // Where caches with remainder=offload put their files. Empty: the system's
   // directory for such files.

@@ -2,10 +2,16 @@
 
 #include <chrono>
 
+#include "base/futex.h"
+
 namespace pyramidkv {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(200);
+using std::chrono::microseconds;
+
+constexpr microseconds kSpinForJob(200);
+constexpr microseconds kSpinForItem(50);
+constexpr uint32_t kCallerSleeps = 1u << 31;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -13,10 +19,10 @@ inline void Pause() {
 #endif
 }
 
-// Spins until done() or until the spin time is over; true when done.
+// Spins until done() or until the time is over; true when done.
 template <typename Done>
-bool SpinUntil(const Done& done) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+bool SpinUntil(microseconds time, const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + time;
   for (;;) {
     for (int i = 0; i < 64; ++i) {
       if (done()) return true;
@@ -28,9 +34,10 @@ bool SpinUntil(const Done& done) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, std::function<void()> init)
-    : cursors_(threads), init_(std::move(init)) {
-  if (init_) init_();
+ThreadPool::ThreadPool(int threads, std::function<void(int)> init)
+    : ranges_(threads), init_(std::move(init)) {
+  if (init_) init_(0);
+  workers_.reserve(threads - 1);
   for (int i = 1; i < threads; ++i) {
     workers_.emplace_back([this, i] { WorkerLoop(i); });
   }
@@ -38,59 +45,78 @@ ThreadPool::ThreadPool(int threads, std::function<void()> init)
 
 ThreadPool::~ThreadPool() {
   stop_.store(true);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    generation_.fetch_add(1);
-  }
-  wake_.notify_all();
+  generation_.fetch_add(1);
+  FutexWakeAll(&generation_);
   for (std::thread& t : workers_) t.join();
 }
 
-void ThreadPool::Work(Job* job, int worker) {
-  for (;;) {
-    const int i = job->next.fetch_add(1, std::memory_order_relaxed);
-    if (i >= job->count) return;
-    job->call(job->task, i, worker);
+// Takes items until there are none; how many it did.
+int ThreadPool::Work(int worker) {
+  int done = 0;
+  const auto take_all = [&](const auto& take) {
+    while (const std::optional<int> item = take()) {
+      call_(task_, *item, worker);
+      ++done;
+    }
+  };
+  const int ranges = static_cast<int>(ranges_.size());
+  take_all([&] { return shared_.TakeFirst(); });
+  take_all([&] { return ranges_[worker].TakeFirst(); });
+  for (int r = worker + 1; r < worker + ranges; ++r) {
+    take_all([&] { return ranges_[r % ranges].TakeLast(); });
   }
+  return done;
 }
 
-void ThreadPool::Run(Job* job) {
-  job_ = job;
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+void ThreadPool::Run() {
   generation_.fetch_add(1, std::memory_order_seq_cst);
+  // Whoever has not counted itself as sleeping sees the new generation.
   if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-    // The lock orders this after a worker's last look at generation_.
-    std::lock_guard<std::mutex> lock(mutex_);
-    wake_.notify_all();
+    FutexWakeAll(&generation_);
   }
-  Work(job, 0);
-  // The others finish within one item. With more threads than processors
-  // the one we wait for may need ours: yield, never a busy wait for good.
+  Finish(Work(0));
+  AwaitItems();
+}
+
+// After this a worker must not look at the job.
+void ThreadPool::Finish(int items) {
+  if (items == 0) return;
+  const uint32_t before =
+      unfinished_.fetch_sub(items, std::memory_order_acq_rel);
+  if (before == (kCallerSleeps | items)) FutexWakeAll(&unfinished_);
+}
+
+// The others are in the middle of their last items, or were stopped there.
+void ThreadPool::AwaitItems() {
   const auto done = [this] {
-    return running_.load(std::memory_order_acquire) == 0;
+    return unfinished_.load(std::memory_order_acquire) == 0;
   };
-  while (!SpinUntil(done)) std::this_thread::yield();
+  if (done() || SpinUntil(kSpinForItem, done)) return;
+  uint32_t left =
+      unfinished_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
+  for (left |= kCallerSleeps; left != kCallerSleeps;
+       left = unfinished_.load(std::memory_order_acquire)) {
+    FutexWait(&unfinished_, left);
+  }
 }
 
 void ThreadPool::WorkerLoop(int worker) {
-  if (init_) init_();
-  uint64_t seen = 0;
+  if (init_) init_(worker);
+  uint32_t seen = 0;
   for (;;) {
     const auto raised = [this, seen] {
       return generation_.load(std::memory_order_acquire) != seen;
     };
-    if (!SpinUntil(raised)) {
-      std::unique_lock<std::mutex> lock(mutex_);
+    if (!SpinUntil(kSpinForJob, raised)) {
       sleeping_.fetch_add(1, std::memory_order_seq_cst);
-      wake_.wait(lock, [this, seen] {
-        return generation_.load(std::memory_order_seq_cst) != seen;
-      });
+      while (generation_.load(std::memory_order_seq_cst) == seen) {
+        FutexWait(&generation_, seen);
+      }
       sleeping_.fetch_sub(1, std::memory_order_seq_cst);
     }
-    ++seen;
+    seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
-    Work(job_, worker);
-    running_.fetch_sub(1, std::memory_order_release);
+    Finish(Work(worker));
   }
 }
 

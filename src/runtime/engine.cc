@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <thread>
 
+#include "base/processors.h"
 #include "fmt/format.h"
 #include "kernels/attention_prefill.h"
 #include "kernels/matmul_int8.h"
@@ -31,7 +31,11 @@ class EngineImpl final : public Engine {
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
         // oneDNN and ggml run inside our workers, each with one thread.
-        pool_(threads, [] { omp_set_num_threads(1); }),
+        pool_(threads,
+              [](int worker) {
+                if (worker > 0) BindWorker(worker);
+                omp_set_num_threads(1);
+              }),
         prompt_matmul_(threads, PromptArithmetic(compute)) {
     if (compute_ != Compute::kF32 && HasInt8Products()) model_->Repack(&pool_);
     context_.model = model_.get();
@@ -226,11 +230,7 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
         "{}: the tokenizer has {} tokens, the embedding {}", options.model_path,
         tokenizer->vocabulary(), model->params().vocabulary));
   }
-  int threads = options.threads;
-  if (threads <= 0) {
-    threads =
-        std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }
+  const int threads = options.threads > 0 ? options.threads : UsableThreads();
   return std::unique_ptr<Engine>(
       std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer),
                                    threads, options.compute, options));
