@@ -134,7 +134,7 @@ Capture Reader::Read(const std::vector<int>& context,
   while (!Must(pass.Step())) {
   }
   sequence.position = static_cast<int>(context.size());
-  QueryRing* ring = sequence.compressor.queries();
+  QueryRing* ring = sequence.compressor.observer()->queries();
   ring->Reset(p.layers, static_cast<int>(next.size()),
               size_t(p.heads) * p.head_dim);
   DecodePass decode(context_);

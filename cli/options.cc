@@ -11,6 +11,7 @@
 
 #include "cli/inputs.h"
 #include "cli/signals.h"
+#include "pyramidkv/cache_spec.h"
 #include "pyramidkv/plan.h"
 
 namespace pyramidkv::cli {
@@ -38,18 +39,6 @@ std::string Listed(const std::string& words) {
 bool Contains(const std::string& words, std::string_view word) {
   const std::vector<std::string> all = Split(words, '|');
   return std::find(all.begin(), all.end(), word) != all.end();
-}
-
-// The value of `key` in a cache spec.
-std::optional<std::string> SpecValue(std::string_view spec,
-                                     std::string_view key) {
-  for (const std::string& part : Split(spec, ',')) {
-    const size_t equals = part.find('=');
-    if (equals != part.npos && part.substr(0, equals) == key) {
-      return part.substr(equals + 1);
-    }
-  }
-  return std::nullopt;
 }
 
 // The flag that sets `key`, for messages.
@@ -242,12 +231,12 @@ Result<std::string> MergeCacheType(const std::string& spec,
                                    std::string_view value) {
   PKV_RETURN_IF_ERROR(CheckCacheType(key, value));
   value = OurName(value);
-  // What the spec says already, the more particular key first.
+  // The keys that say it already, the more particular one first.
   std::vector<std::string> keys = {std::string(key), "type"};
   if (key == "type") keys = {"type", "type_k", "type_v"};
   bool given = false;
   for (const std::string& other : keys) {
-    const std::optional<std::string> found = SpecValue(spec, other);
+    const std::optional<std::string> found = CacheSpecValue(spec, other);
     if (!found) continue;
     if (*found != value) {
       return Status::Usage(fmt::format(
@@ -257,7 +246,7 @@ Result<std::string> MergeCacheType(const std::string& spec,
     given = given || key != "type" || other == "type";
     if (key != "type") break;
   }
-  return given ? spec : fmt::format("{},{}={}", spec, key, value);
+  return given ? spec : SetCacheSpecValue(spec, key, value);
 }
 
 Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags) {

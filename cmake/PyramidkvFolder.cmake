@@ -1,12 +1,20 @@
-# pyramidkv_folder(NAME [DEPENDS targets...] [TEST_DEPENDS targets...])
+# pyramidkv_folder(NAME [SUBFOLDERS folders...] [DEPENDS targets...]
+#                  [TEST_DEPENDS targets...])
 #
-# One static library for the folder, pyramidkv_NAME, from its *.cc, and one
-# test program, NAME_test, from its *_test.cc. Every case of it is a CTest
-# test with the label `unit` (`threaded` too for suites named *Threaded*).
+# One static library for the folder and the sub-folders that are named,
+# pyramidkv_NAME, from their *.cc, and one test program, NAME_test, from their
+# *_test.cc. Every case of it is a CTest test with the label `unit` (`threaded`
+# too for suites named *Threaded*).
 function(pyramidkv_folder NAME)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;TEST_DEPENDS" ${ARGN})
-  file(GLOB _sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  file(GLOB _tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  cmake_parse_arguments(ARG "" "" "SUBFOLDERS;DEPENDS;TEST_DEPENDS" ${ARGN})
+  set(_source_globs ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(_test_globs ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  foreach(_folder ${ARG_SUBFOLDERS})
+    list(APPEND _source_globs ${CMAKE_CURRENT_SOURCE_DIR}/${_folder}/*.cc)
+    list(APPEND _test_globs ${CMAKE_CURRENT_SOURCE_DIR}/${_folder}/*_test.cc)
+  endforeach()
+  file(GLOB _sources CONFIGURE_DEPENDS ${_source_globs})
+  file(GLOB _tests CONFIGURE_DEPENDS ${_test_globs})
   if(_tests)
     list(REMOVE_ITEM _sources ${_tests})
   endif()

@@ -31,7 +31,7 @@ struct PlanLayer {
   int64_t bytes = 0;          // of this layer, all sequences
 };
 
-// remainder=offload: the cold tiers of all sequences, right behind a prompt.
+// remainder=offload: the cold tiers of all sequences, right after a prompt.
 struct PlanTier {
   int64_t entries = 0;      // sum over layers and KV heads
   int64_t bytes = 0;        // memory: resident blocks, index and the rest
@@ -42,8 +42,12 @@ struct PlanTier {
 struct CachePlan {
   std::string spec;  // canonical
   std::vector<PlanLayer> layers;
-  // K and V of all layers and sequences, and the tier's share of memory.
+  // K and V of all layers and sequences, and the tier's share of memory,
+  // right after a prompt of `tokens`; with heads=adaptive, global and profile
+  // as if the heads had equal shares.
   int64_t bytes = 0;
+  // The most of it, however these split the total; else `bytes`.
+  int64_t bytes_most = 0;
   std::optional<PlanTier> tier;
   int64_t bytes_full = 0;  // the same, uncompressed f16
   double saved = 0;        // 1 - bytes / bytes_full

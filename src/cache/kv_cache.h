@@ -206,6 +206,7 @@ class KvCache {
   Status Renumber(int layer, int head, int first, const Rotation& rope);
   // Entries appended from now on are rotated for position - shift.
   void set_rope_shift(int shift) { rope_shift_ = shift; }
+  int rope_shift() const { return rope_shift_; }
 
   // Sliding-window layers: gives back whole pages whose entries all lie
   // before `position`. Entries of a partly covered page stay.

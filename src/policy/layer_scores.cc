@@ -5,18 +5,16 @@
 #include <cstddef>
 
 #include "base/check.h"
-#include "cache/top_pages.h"
-#include "policy/raw_scores.h"
-#include "policy/redundancy.h"
+#include "policy/pool_scores.h"
+#include "policy/scorer.h"
+#include "policy/scorers/window.h"
 #include "policy/select.h"
-#include "policy/spread.h"
 #include "policy/value_norms.h"
 
 namespace pyramidkv {
 namespace {
 
 constexpr int kMassRows = 16;  // where the scorer itself needs no window
-constexpr float kRKvLambda = 0.1f;
 
 // All KV heads get the mean of their scores, position by position: heads may
 // hold an entry more than others, since an exact total need not be divisible.
@@ -49,10 +47,6 @@ void ShareScores(const LayerView& view,
     count[at] += 1;
   });
   for_each([&](size_t at, float* score) { *score = sum[at] / count[at]; });
-}
-
-std::span<const float> KeysOf(const LayerView& view, int h) {
-  return {view.k[h], static_cast<size_t>(view.n[h]) * view.head_dim};
 }
 
 void WeighByValues(const CacheSpec& spec, const LayerView& view, int h,
@@ -90,30 +84,6 @@ void DivideByObservers(const LayerView& view,
   }
 }
 
-// One head's raw scores become what SelectKept ranks. Entries that are
-// protected as recent take no part in the pool.
-void FinishHead(const CacheSpec& spec, const LayerView& view, int h, int budget,
-                std::vector<float>* score) {
-  const int n = view.n[h];
-  const int past = n - ProtectedEntries(spec, n, budget).recent;
-  std::vector<float> pooled(n, 0.0f);
-  Pool1d(spec.pool, spec.kernel, std::span<const float>(*score).first(past),
-         std::span<float>(pooled).first(past));
-  if (spec.spread > 0) {
-    std::vector<float> spread(n, 0.0f);
-    SpreadForward(spec.spread, std::span<const float>(pooled).first(past),
-                  std::span<float>(spread).first(past));
-    pooled = std::move(spread);
-  }
-  if (spec.scorer == Scorer::kRedundancy) {
-    std::vector<float> redundancy(n);
-    KeyRedundancy(KeysOf(view, h), n, view.head_dim, {}, redundancy);
-    JointScores(pooled, redundancy, kRKvLambda, pooled);
-  }
-  *score = std::move(pooled);
-  WeighByValues(spec, view, h, budget, score);
-}
-
 }  // namespace
 
 ScorerNeeds NeedsOf(const CacheSpec& spec) {
@@ -121,58 +91,36 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
   if (!spec.compresses) return needs;
   needs.window_rows = kMassRows;
   needs.positions = spec.one_set || spec.variant == SumVariant::kObserved;
-  if (spec.select == SelectKind::kRecent) return needs;
-  switch (spec.scorer) {
-    case Scorer::kNone:
-    case Scorer::kKeyNorm:
-    case Scorer::kKeyDiff:
-      break;
-    case Scorer::kWindow:
-    case Scorer::kRedundancy:
-      needs.window_rows = spec.window;
-      break;
-    case Scorer::kColumnSums:
-    case Scorer::kFarAttention:
-      needs.all_rows = true;
-      needs.running = true;
-      break;
-    case Scorer::kExpectedAttention:
-      needs.query_statistics = true;
-      break;
-    case Scorer::kReconstruction:
-      needs.repetition = true;
-      needs.running = true;
-      break;
-  }
+  if (spec.ranking() == nullptr) return needs;
+  const ScorerTraits traits = spec.ranking()->traits();
+  if (traits.window) needs.window_rows = spec.window;
+  needs.all_rows = traits.all_rows;
+  needs.query_statistics = traits.query_statistics;
+  needs.repetition = traits.repetition;
+  needs.gathers = traits.gathers;
   return needs;
-}
-
-int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
-  if (spec.keeps_all() && !spec.ranks_top()) return 0;
-  const int sides = NeedsOf(spec).running +
-                    (spec.remainder == Remainder::kCluster) +
-                    (spec.positions == Positions::kRenumber);
-  int64_t bytes = sides * int64_t{sizeof(float)};
-  if (spec.ranks_top()) {
-    const PageFormat format =
-        TopFormat(spec.page_format(head_dim), *spec.top_type);
-    bytes += static_cast<int64_t>(
-        std::ceil(spec.top * TopEntryBytes(format) + kTopMarkBytes));
-  }
-  return bytes;
 }
 
 LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
                        std::span<const int> budgets, ThreadPool* pool) {
   DCHECK(static_cast<int>(budgets.size()) == view.kv_heads);
-  LayerScores out = RawScores(spec, view, pool);
+  const Scorer* const scorer = spec.ranking();
+  LayerScores out;
+  if (scorer != nullptr) out = scorer->Score({spec, view, budgets, pool});
+  if (view.want_mass && out.mass.empty()) {
+    out.mass = WindowAttention(spec, view, kMassRows, pool).mass;
+  }
   if (out.score.empty()) return out;
-  if (NeedsOf(spec).running) out.gathered = out.score;
-  if (spec.variant == SumVariant::kObserved)
+  const ScorerTraits traits = scorer->traits();
+  if (traits.gathers) out.gathered = out.score;
+  if (spec.variant == SumVariant::kObserved) {
     DivideByObservers(view, &out.score);
+  }
   if (spec.one_set) ShareScores(view, &out.score);
   pool->ParallelFor(view.kv_heads, [&](int h, int) {
-    FinishHead(spec, view, h, budgets[h], &out.score[h]);
+    std::vector<float>& score = out.score[h];
+    if (!traits.pools) score = PoolScores(spec, score, budgets[h]);
+    WeighByValues(spec, view, h, budgets[h], &score);
   });
   return out;
 }

@@ -251,7 +251,7 @@ TEST(ScorerNeedsTest, WhatEachScorerAsksFor) {
   // The mass of others is measured over a few rows.
   EXPECT_EQ(NeedsOf(Spec("knorm,keep=1")).window_rows, 16);
   EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).all_rows);
-  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).running);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).gathers);
   EXPECT_FALSE(NeedsOf(Spec("snapkv,keep=1")).all_rows);
   EXPECT_TRUE(NeedsOf(Spec("kvzip,keep=1")).repetition);
   EXPECT_TRUE(NeedsOf(Spec("expected-attention,keep=1")).query_statistics);

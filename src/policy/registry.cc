@@ -4,6 +4,15 @@
 
 #include <vector>
 
+#include "policy/scorers/column_sums.h"
+#include "policy/scorers/expected_attention.h"
+#include "policy/scorers/far_attention.h"
+#include "policy/scorers/key_diff.h"
+#include "policy/scorers/key_norm.h"
+#include "policy/scorers/kvzip.h"
+#include "policy/scorers/r_kv.h"
+#include "policy/scorers/window.h"
+
 namespace pyramidkv {
 namespace {
 
@@ -14,7 +23,7 @@ CacheSpec Compressing(std::string_view policy) {
   return s;
 }
 
-CacheSpec Scoring(std::string_view policy, Scorer scorer) {
+CacheSpec Scoring(std::string_view policy, const Scorer* scorer) {
   CacheSpec s = Compressing(policy);
   s.scorer = scorer;
   s.kernel = 1;
@@ -30,14 +39,14 @@ CacheSpec StreamingLlm() {
 }
 
 CacheSpec H2o() {
-  CacheSpec s = Scoring("h2o", Scorer::kColumnSums);
+  CacheSpec s = Scoring("h2o", ColumnSumsScorer());
   s.recent = kRecentHalf;
   s.evict = Evict::kBoth;
   return s;
 }
 
 CacheSpec Tova() {
-  CacheSpec s = Scoring("tova", Scorer::kWindow);
+  CacheSpec s = Scoring("tova", WindowScorer());
   s.window = 1;
   s.recent = 1;
   s.one_set = true;
@@ -52,14 +61,14 @@ CacheSpec WithSinks(CacheSpec s) {
 
 CacheSpec ExpectedAttention() {
   CacheSpec s =
-      WithSinks(Scoring("expected-attention", Scorer::kExpectedAttention));
+      WithSinks(Scoring("expected-attention", ExpectedAttentionScorer()));
   s.vnorm = ValueNorm::kV;
   return s;
 }
 
 // Whole neighbourhoods, the same ones in all KV heads.
 CacheSpec ChunkKv() {
-  CacheSpec s = Scoring("chunkkv", Scorer::kWindow);
+  CacheSpec s = Scoring("chunkkv", WindowScorer());
   s.window = 32;
   s.recent = s.window;
   s.pool = PoolKind::kChunk;
@@ -69,14 +78,14 @@ CacheSpec ChunkKv() {
 }
 
 CacheSpec KvZip() {
-  CacheSpec s = WithSinks(Scoring("kvzip", Scorer::kReconstruction));
+  CacheSpec s = WithSinks(Scoring("kvzip", KvZipScorer()));
   s.heads = HeadSplit::kGlobal;
   s.group = GroupReduce::kMax;
   return s;
 }
 
 CacheSpec FarAttention() {
-  CacheSpec s = WithSinks(Scoring("far-attention", Scorer::kFarAttention));
+  CacheSpec s = WithSinks(Scoring("far-attention", FarAttentionScorer()));
   s.heads = HeadSplit::kGlobal;
   s.group = GroupReduce::kMax;
   s.recent = 64;
@@ -85,7 +94,7 @@ CacheSpec FarAttention() {
 }
 
 CacheSpec RKv() {
-  CacheSpec s = Scoring("r-kv", Scorer::kRedundancy);
+  CacheSpec s = Scoring("r-kv", RKvScorer());
   s.window = 8;
   s.recent = s.window;
   s.kernel = 7;
@@ -118,7 +127,7 @@ CacheSpec InfiniGen() {
 
 CacheSpec SnapKv(std::string_view policy) {
   CacheSpec s = Compressing(policy);
-  s.scorer = Scorer::kWindow;
+  s.scorer = WindowScorer();
   s.window = 32;
   s.recent = s.window;
   s.kernel = 5;
@@ -134,7 +143,7 @@ CacheSpec PyramidKv() {
 // A pool of 31 keeps the words behind a match together with it; without it
 // the entries that an answer is copied from are scattered and lost.
 CacheSpec SnapKvWide() {
-  CacheSpec s = Scoring("snapkv-wide", Scorer::kWindow);
+  CacheSpec s = Scoring("snapkv-wide", WindowScorer());
   s.heads = HeadSplit::kGlobal;
   s.floor = 0.2;
   s.sinks = 4;
@@ -148,7 +157,7 @@ CacheSpec SnapKvWide() {
 
 CacheSpec Family(std::string_view policy, double ratio, int min) {
   CacheSpec s = Compressing(policy);
-  s.scorer = Scorer::kWindow;
+  s.scorer = WindowScorer();
   s.schedule = ScheduleKind::kLinear;
   s.ratio = ratio;
   s.min = min;
@@ -189,9 +198,9 @@ std::vector<Preset> MakePresets() {
       {"tova", "entries that the newest query attends to, shared by all heads",
        "arXiv 2401.06104", Tova()},
       {"knorm", "entries whose keys have the smallest norm", "arXiv 2406.11430",
-       Scoring("knorm", Scorer::kKeyNorm)},
+       Scoring("knorm", KeyNormScorer())},
       {"keydiff", "entries whose keys differ most from the mean key",
-       "arXiv 2504.15364", Scoring("keydiff", Scorer::kKeyDiff)},
+       "arXiv 2504.15364", Scoring("keydiff", KeyDiffScorer())},
       {"expected-attention",
        "entries that queries to come are expected to attend to",
        "arXiv 2510.00636", ExpectedAttention()},

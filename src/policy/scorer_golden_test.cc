@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/window_scores.h"
-#include "policy/key_norm.h"
+#include "policy/scorers/key_norm.h"
 #include "policy/select.h"
 #include "policy/testing/golden.h"
 #include "policy/testing/small_1layer.h"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "policy/registry.h"
+#include "policy/scorer.h"
 #include "policy/spec_keys.h"
 #include "policy/spec_values.h"
 
@@ -102,36 +103,34 @@ void Derive(const Preset& preset, const Items& given, CacheSpec* spec) {
 }
 
 Status CheckScorer(const CacheSpec& s) {
-  if (s.scorer == Scorer::kNone && s.select != SelectKind::kRecent) {
+  if (s.scorer == nullptr) {
+    if (s.select == SelectKind::kRecent) return Status();
     return Status::Usage(fmt::format(
         "{} ranks no entries, so select={} has nothing to go by; allowed: "
         "select=recent",
         s.policy, FindSpecKey("select")->get(s)));
   }
-  if (s.scorer == Scorer::kColumnSums && s.group != GroupReduce::kMean &&
+  const ScorerTraits traits = s.scorer->traits();
+  if (traits.gathers && traits.decodes && s.group != GroupReduce::kMean &&
       s.evict != Evict::kPrefill) {
     return Status::Usage(fmt::format(
         "group={} does not go with evict={}: generated tokens add the mean "
         "over the group; allowed: group=mean, or evict=prefill",
         FindSpecKey("group")->get(s), FindSpecKey("evict")->get(s)));
   }
-  const bool of_prompt =
-      s.scorer == Scorer::kReconstruction || s.scorer == Scorer::kFarAttention;
-  if (of_prompt && s.evict != Evict::kPrefill) {
+  if (!traits.decodes && s.evict != Evict::kPrefill) {
     return Status::Usage(fmt::format(
         "evict={} does not work with {}, whose scores come from the rows of "
         "the prompt; allowed: evict=prefill",
         FindSpecKey("evict")->get(s), s.policy));
   }
-  if (s.prefill == PrefillKind::kStreaming &&
-      s.scorer == Scorer::kReconstruction) {
+  if (!traits.streams && s.prefill == PrefillKind::kStreaming) {
     return Status::Usage(fmt::format(
         "prefill=streaming does not work with {}, which repeats the whole "
         "context; allowed: prefill=exact",
         s.policy));
   }
-  if (s.prefill == PrefillKind::kSparse &&
-      (of_prompt || s.scorer == Scorer::kColumnSums)) {
+  if (!traits.sparse && s.prefill == PrefillKind::kSparse) {
     return Status::Usage(fmt::format(
         "prefill=sparse does not work with {}, which needs the attention of "
         "all rows to all entries; allowed: prefill=exact",

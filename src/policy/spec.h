@@ -17,6 +17,8 @@
 
 namespace pyramidkv {
 
+class Scorer;
+
 enum class ScheduleKind {
   kUniform,
   kLinear,
@@ -48,26 +50,13 @@ enum class ScaleKind { kToken, kTensor, kChannel };
 enum class Positions { kOriginal, kRenumber };
 enum class SumVariant { kSum, kObserved };
 
-// What ranks the entries: fixed by the policy, no key of the spec.
-enum class Scorer {
-  kNone,               // nothing is ranked (full, select=recent)
-  kWindow,             // attention of the last queries (SnapKV, TOVA)
-  kColumnSums,         // attention of all queries so far (H2O)
-  kFarAttention,       // most attention received from far behind
-  kKeyNorm,            // -||k||
-  kKeyDiff,            // distance from the mean key
-  kExpectedAttention,  // expected attention of the queries to come
-  kReconstruction,     // attention while the context is repeated (KVzip)
-  kRedundancy,         // window attention less similarity of keys (R-KV)
-};
-
 inline constexpr int kRecentHalf = -1;  // half of a head's budget
 
 // A preset's row with the spec's keys applied. Defaults here are `full`.
 struct CacheSpec {
   std::string policy = "full";
-  bool compresses = false;  // false: keep everything, no schedule runs
-  Scorer scorer = Scorer::kNone;
+  bool compresses = false;         // false: keep everything, no schedule runs
+  const Scorer* scorer = nullptr;  // null: entries stay for their place
   bool one_set = false;  // all KV heads of a layer keep the same entries
 
   // The budget: at most one of the three.
@@ -146,7 +135,20 @@ struct CacheSpec {
   bool evicts_decoded() const {
     return !keeps_all() && evict != Evict::kPrefill;
   }
+  // What ranks the entries; null: nothing does.
+  const Scorer* ranking() const {
+    return select == SelectKind::kRecent ? nullptr : scorer;
+  }
   bool ranks_top() const { return top_type.has_value(); }
+  // Quantised keys are rounded by what a prompt shows of them.
+  bool rounds_keys() const {
+    return IsQuantized(type_k) && scale != ScaleKind::kChannel;
+  }
+  // Value norms and merging read values, and what is stored twice is read.
+  bool reads_values() const {
+    return vnorm != ValueNorm::kOff || remainder == Remainder::kCluster ||
+           ranks_top();
+  }
   bool offloads() const {
     return !keeps_all() && remainder == Remainder::kOffload;
   }

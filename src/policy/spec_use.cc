@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "policy/scorer.h"
 #include "policy/spec_keys.h"
 
 namespace pyramidkv {
@@ -18,7 +19,7 @@ std::string OnlyWith(const CacheSpec& spec, bool used,
 }
 
 std::string WhyNotRanked(const CacheSpec& spec) {
-  if (spec.scorer == Scorer::kNone) {
+  if (spec.scorer == nullptr) {
     return fmt::format(
         "{} keeps recent entries and ranks none; allowed with "
         "policies that score entries",
@@ -28,23 +29,15 @@ std::string WhyNotRanked(const CacheSpec& spec) {
   return "select=recent does not use it; allowed with select=topk or mixed";
 }
 
-// A key of some scorers only.
-std::string OnlyScorers(const CacheSpec& spec, bool used,
+// A key of the scorers with a trait.
+std::string OnlyScorers(const CacheSpec& spec, YesNo ScorerTraits::*trait,
                         std::string_view which) {
   const std::string why = WhyNotRanked(spec);
-  if (!why.empty() || used) return why;
+  if (!why.empty() || spec.scorer->traits().*trait) return why;
   return fmt::format(
       "{} does not use it; allowed with policies that rank by "
       "{}",
       spec.policy, which);
-}
-
-bool RanksByWindow(const CacheSpec& spec) {
-  return spec.scorer == Scorer::kWindow || spec.scorer == Scorer::kRedundancy;
-}
-
-bool RanksByQueryHeads(const CacheSpec& spec) {
-  return spec.scorer != Scorer::kKeyNorm && spec.scorer != Scorer::kKeyDiff;
 }
 
 std::string WhyNoFloors(const CacheSpec& spec) {
@@ -152,12 +145,12 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
       if (spec.ranks_top()) return "";
       return "no entries are held finer by rank; allowed with top_type=CODEC";
     case KeyUse::kWindow:
-      return OnlyScorers(spec, RanksByWindow(spec),
+      return OnlyScorers(spec, &ScorerTraits::window,
                          "the attention of the last queries (snapkv)");
     case KeyUse::kGroup:
-      return OnlyScorers(spec, RanksByQueryHeads(spec), "attention");
+      return OnlyScorers(spec, &ScorerTraits::query_heads, "attention");
     case KeyUse::kSums:
-      return OnlyScorers(spec, spec.scorer == Scorer::kColumnSums,
+      return OnlyScorers(spec, &ScorerTraits::sums,
                          "the attention of all queries (h2o)");
     case KeyUse::kSlack:
       if (spec.evict != Evict::kPrefill) return "";

@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "policy/gemm.h"
-#include "policy/key_norm.h"
+#include "policy/scorers/key_norm.h"
 #include "policy/top_cut.h"
 
 namespace pyramidkv {

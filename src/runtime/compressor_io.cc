@@ -1,7 +1,8 @@
 // A compressor's state, to be stored and back.
 
 #include <algorithm>
-#include <cmath>
+#include <string>
+#include <utility>
 
 #include "runtime/compressor.h"
 
@@ -30,14 +31,8 @@ CompressorState Compressor::Export() const {
   state.step = step_;
   state.retained = retained_;
   state.profile = profile_;
-  state.queries.resize(layers_);
-  for (int l = 0; spec_.evicts_decoded() && l < layers_; ++l) {
-    const size_t values = ring_.count(l) * ring_.width();
-    state.queries[l].assign(ring_.rows(l), ring_.rows(l) + values);
-  }
-  for (const QueryStatistics& s : statistics_) {
-    state.statistics.push_back(s.Export());
-  }
+  state.queries = observer_.ExportQueries();
+  state.statistics = observer_.ExportStatistics();
   return state;
 }
 
@@ -45,37 +40,22 @@ Status Compressor::Import(CompressorState state) {
   Reset();
   if (state.prompt_end < 0 || state.tokens < state.prompt_end ||
       state.step < 0 || state.step > kMostSteps ||
-      state.retained.size() != retained_.size() ||
-      state.queries.size() != size_t(layers_) ||
-      state.statistics.size() != statistics_.size()) {
+      state.retained.size() != retained_.size()) {
     return Bad("the state of the compression does not fit the model");
   }
   const bool profiled = spec_.heads == HeadSplit::kProfile;
   if (profiled != state.profile.has_value() ||
       (profiled &&
-       !IsProfile(*state.profile, compressible_layers(), kv_heads_))) {
+       !IsProfile(*state.profile, plan_->compressed(), plan_->kv_heads()))) {
     return Bad("the profile of the heads does not fit the model");
   }
-  for (int l = 0; l < layers_; ++l) {
-    const std::vector<float>& q = state.queries[l];
-    const size_t width = ring_.width();
-    if (q.size() % width != 0 || q.size() / width > ring_.most_rows()) {
-      return Bad("more queries than the policy looks at");
-    }
-    if (!q.empty()) {
-      ring_.Add(l, q.data(), static_cast<int>(q.size() / width));
-    }
-  }
-  for (size_t l = 0; l < statistics_.size(); ++l) {
-    if (!statistics_[l].Import(std::move(state.statistics[l]))) {
-      return Bad("statistics of the queries do not fit the model");
-    }
-  }
+  PKV_RETURN_IF_ERROR(
+      observer_.Import(state.queries, std::move(state.statistics)));
   profile_ = std::move(state.profile);
   if (state.prompt_end > 0) {
     PKV_RETURN_IF_ERROR(Begin(state.prompt_end, state.prompt_end));
   }
-  global_.reset();
+  round_.reset();
   tokens_ = state.tokens;
   step_ = state.step;
   retained_ = std::move(state.retained);

@@ -47,7 +47,7 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
     EmbedToken(*context_.model, rows[r].token,
                hidden_.data() + r * p.embedding);
     rotations_.Set(static_cast<int>(r),
-                   state.position - state.sequence->rope_shift);
+                   state.position - state.sequence->cache.rope_shift());
   }
   for (int r = this->rows() - 2; r >= 0; --r) {
     if (states_[r].sequence == states_[r + 1].sequence) {
@@ -136,7 +136,7 @@ Status DecodePass::Append(int layer) {
                                        k_.data() + offset, v_.data() + offset,
                                        p.head_dim));
       const int visible =
-          state.sequence->FirstVisible(layer, state.position - kMaxRows);
+          state.sequence->plan.FirstVisible(layer, state.position - kMaxRows);
       if (visible > 0) cache.DropBefore(layer, h, visible);
     }
   }
@@ -198,7 +198,7 @@ DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
   const HyperParams& p = params_;
   const RowState& state = states_[row];
   const HeadView view = state.sequence->cache.View(layer, head);
-  const int visible = state.sequence->FirstVisible(layer, state.position);
+  const int visible = state.sequence->plan.FirstVisible(layer, state.position);
   int begin = 0;
   while (view.position(begin) < visible) ++begin;
   DecodeHead h;
@@ -253,7 +253,7 @@ void DecodePass::AddRow(int layer, int row, size_t* result, size_t* weights) {
   const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
   const size_t part_weights = size_t(p.group()) * kPartSlots;
   Sequence* const sequence = states_[row].sequence;
-  const bool wanted = sequence->compressor.gathers_attention();
+  const bool wanted = sequence->compressor.observer()->gathers();
   for (int h = 0; h < p.kv_heads; ++h) {
     const RowHead head = HeadOf(layer, row, h);
     const size_t out = (size_t(row) * p.heads + h * p.group()) * p.head_dim;
@@ -324,10 +324,11 @@ Status DecodePass::Attend(int layer) {
   size_t result = 0, weights = 0;
   bool gathers = false;
   for (int r = 0; r < rows(); ++r) {
-    Compressor& compressor = states_[r].sequence->compressor;
-    compressor.ObserveQuery(layer, states_[r].position,
-                            q_.data() + size_t(r) * p.heads * p.head_dim);
-    gathers = gathers || compressor.gathers_attention();
+    QueryObserver& observer = *states_[r].sequence->compressor.observer();
+    observer.ObserveRow(
+        layer, states_[r].position - states_[r].sequence->cache.rope_shift(),
+        q_.data() + size_t(r) * p.heads * p.head_dim);
+    gathers = gathers || observer.gathers();
     AddRow(layer, r, &result, &weights);
   }
   results_.Resize(result);
@@ -353,11 +354,7 @@ void DecodePass::GatherReceived(int layer) {
       if (m.weights < 0) continue;
       const std::span<float> scores = m.sequence->cache.Scores(layer, h);
       if (scores.empty()) continue;  // a ring
-      const auto decay =
-          static_cast<float>(m.sequence->compressor.spec().decay);
-      if (decay < 1) {
-        for (float& x : scores) x *= decay;
-      }
+      m.sequence->compressor.observer()->Age(scores);
       PartResults all = {results_.data() + m.result, m.head.parts()};
       const float* weights = weights_.data() + m.weights;
       for (const DecodeHead* head : m.head.all()) {

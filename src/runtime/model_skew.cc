@@ -95,7 +95,7 @@ Result<SkewTable> MeasureSkew(const ForwardContext& context,
   const size_t square = size_t(p.head_dim) * p.head_dim;
   const int heads = p.layers * p.kv_heads;
   table.skew.resize(heads * square);
-  const QueryRing& ring = *sequence.compressor.queries();
+  const QueryRing& ring = *sequence.compressor.observer()->queries();
   context.pool->ParallelFor(heads, [&](int i, int) {
     const int layer = i / p.kv_heads;
     if (p.window(layer) > 0) return;

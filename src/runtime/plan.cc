@@ -3,18 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <span>
 
 #include "cache/cold_size.h"
-#include "cache/top_pages.h"
-#include "kernels/kv_codec.h"
 #include "model/model.h"
-#include "policy/layer_scores.h"
+#include "policy/layer_plan.h"
 #include "policy/registry.h"
 #include "policy/schedule.h"
 #include "policy/spec.h"
-#include "policy/spec_values.h"
+#include "policy/spec_keys.h"
 
 namespace pyramidkv {
 namespace {
@@ -51,140 +48,90 @@ Status CheckDims(const PlanDims& d) {
   return Status();
 }
 
-// One sequence of the plan. Where only some layers have a sliding window,
-// these are rings: the last entries, never compressed. Where all have one,
-// they are compressed inside it.
-class Planner {
- public:
-  Planner(const CacheSpec& spec, const PlanDims& dims)
-      : spec_(spec), dims_(dims), entries_(dims.tokens) {
-    const PageFormat format = spec.page_format(dims.head_dim);
-    page_bytes_ = format.page_bytes();
-    fine_bytes_ = HeadBytes(format, spec.top_type);
-    ring_entries_ = Within(dims.sliding_window);
-    const int own = dims.window_layers.empty() ? dims.sliding_window : 0;
-    entries_ = Within(spec.sliding_window == 0 ? own
-                      : own == 0               ? spec.sliding_window
-                                 : std::min(own, spec.sliding_window));
+LayerDims DimsOf(const PlanDims& d) {
+  LayerDims dims = {d.layers, d.kv_heads, d.head_dim, {}};
+  for (int l = 0; l < d.layers; ++l) {
+    const bool has = d.window_layers.empty() || d.window_layers[l];
+    dims.windows.push_back(has ? d.sliding_window : 0);
   }
-
-  Result<CachePlan> Plan() const;
-
- private:
-  int Within(int window) const {
-    return window > 0 ? std::min(dims_.tokens, window) : dims_.tokens;
-  }
-  bool IsRing(int layer) const {
-    const bool narrower = spec_.sliding_window == 0 ||
-                          spec_.sliding_window > dims_.sliding_window;
-    return dims_.sliding_window > 0 && narrower &&
-           !dims_.window_layers.empty() && dims_.window_layers[layer];
-  }
-  // Nothing leaves it (infinigen).
-  bool IsWhole(int layer) const {
-    return !IsRing(layer) &&
-           layer < std::min(spec_.full_layers, dims_.layers - 1);
-  }
-  // Of a layer with consecutive positions: none are stored.
-  int64_t LayerBytes(int entries) const {
-    const int64_t pages = (entries + kPageEntries - 1) / kPageEntries;
-    return (pages * page_bytes_ + fine_bytes_) * dims_.kv_heads;
-  }
-  int64_t FullBytes(int layer) const {
-    const int64_t entries = IsRing(layer) ? ring_entries_ : entries_;
-    return 2 * entries * dims_.kv_heads * dims_.head_dim * kF16Bytes;
-  }
-  BudgetRequest Request() const;
-  std::optional<PlanTier> Tier(std::span<const int> kept) const;
-  void WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const;
-
-  const CacheSpec& spec_;
-  const PlanDims& dims_;
-  int64_t page_bytes_ = 0;
-  int64_t fine_bytes_ = 0;
-  int entries_;  // that a head without compression holds
-  int ring_entries_ = 0;
-};
-
-BudgetRequest Planner::Request() const {
-  BudgetRequest r;
-  r.kv_heads = dims_.kv_heads;
-  r.tokens = entries_;
-  r.page_bytes = page_bytes_;
-  r.fine_bytes = fine_bytes_;
-  r.side_bytes = SideBytesPerEntry(spec_, dims_.head_dim);
-  for (int l = 0; l < dims_.layers; ++l) {
-    if (IsRing(l)) {
-      r.other_bytes += LayerBytes(ring_entries_);
-    } else if (IsWhole(l)) {
-      r.other_bytes += LayerBytes(entries_);
-    } else {
-      ++r.layers;
-    }
-  }
-  return r;
-}
-
-// Where the entries go is known when the prompt has been read; the plan shows
-// an even split.
-void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
-  if (!spec_.compresses || spec_.heads != HeadSplit::kGlobal) return;
-  const int64_t most =
-      MostSplitBytes(budgets.total, Request()) * dims_.sequences;
-  plan->warnings.push_back(fmt::format(
-      "heads=global splits the total by score: layers will differ, and the "
-      "cache may take up to {} bytes",
-      most));
+  return dims;
 }
 
 // kept: [layers with budgets, kv_heads]. Streamed prompts come in chunks:
 // then extents and arrays may be up to an eighth larger.
-std::optional<PlanTier> Planner::Tier(std::span<const int> kept) const {
-  if (!spec_.offloads()) return std::nullopt;
+std::optional<PlanTier> PlannedTier(const CacheSpec& spec, const PlanDims& dims,
+                                    std::span<const int> kept) {
+  if (!spec.offloads()) return std::nullopt;
   ColdTierOptions options;
-  options.format = BlockFormat(spec_.page_format(dims_.head_dim));
-  options.index = spec_.index;
-  options.partial = spec_.partial;
-  options.resident = spec_.resident;
+  options.format = BlockFormat(spec.page_format(dims.head_dim));
+  options.index = spec.index;
+  options.partial = spec.partial;
+  options.resident = spec.resident;
   std::vector<int> left;
-  for (const int budget : kept) left.push_back(std::max(0, entries_ - budget));
+  for (const int budget : kept) {
+    const bool evicts = spec.evicts_prompt();
+    left.push_back(evicts ? std::max(0, dims.tokens - budget) : 0);
+  }
   const ColdTierSize size = SizeOfColdTier(options, left);
-  const int64_t n = dims_.sequences;
+  const int64_t n = dims.sequences;
   return PlanTier{n * size.entries, n * size.bytes, n * size.index_bytes,
                   n * size.file_bytes};
 }
 
-Result<CachePlan> Planner::Plan() const {
-  const BudgetRequest request = Request();
-  PKV_ASSIGN_OR_RETURN(const Budgets budgets, ResolveBudgets(spec_, request));
-  CachePlan plan;
-  plan.spec = FormatCacheSpec(spec_);
-  plan.warnings = budgets.warnings;
-  BudgetRequest one_layer = request;
-  one_layer.other_bytes = 0;
-  auto next = budgets.entries.begin();
-  for (int l = 0; l < dims_.layers; ++l) {
-    PlanLayer layer;
-    layer.layer = l;
-    if (IsRing(l)) {
-      layer.bytes = LayerBytes(ring_entries_) * dims_.sequences;
-    } else if (IsWhole(l)) {
-      layer.budget = entries_;
-      layer.bytes = LayerBytes(entries_) * dims_.sequences;
-    } else {
-      const std::vector<int> heads(next, next + dims_.kv_heads);
-      next += dims_.kv_heads;
-      layer.budget = *std::min_element(heads.begin(), heads.end());
-      layer.bytes = CacheBytes(heads, one_layer) * dims_.sequences;
-    }
-    plan.bytes += layer.bytes;
-    plan.bytes_full += FullBytes(l) * dims_.sequences;
-    plan.layers.push_back(layer);
+// Where the entries go is known when the prompt has been read; the plan shows
+// an even split.
+void WarnOfSplit(const CacheSpec& spec, CachePlan* plan) {
+  if (!spec.compresses || spec.heads == HeadSplit::kEqual) return;
+  if (spec.heads != HeadSplit::kGlobal && plan->bytes_most == plan->bytes) {
+    return;
   }
-  plan.tier = Tier(budgets.entries);
-  if (plan.tier) plan.bytes += plan.tier->bytes;
+  const bool by_profile = spec.heads == HeadSplit::kProfile;
+  plan->warnings.push_back(fmt::format(
+      "heads={} splits the total by {}: {} will differ, and the cache may take "
+      "up to {} bytes",
+      FindSpecKey("heads")->get(spec), by_profile ? "profile" : "score",
+      spec.heads == HeadSplit::kGlobal ? "layers" : "heads", plan->bytes_most));
+}
+
+PlanLayer PlannedLayer(const LayerPlan& layers, const PlanDims& dims, int l,
+                       std::span<const int> budgets) {
+  PlanLayer layer;
+  layer.layer = l;
+  if (!budgets.empty()) {
+    layer.budget = *std::min_element(budgets.begin(), budgets.end());
+  } else if (layers.window(l) == layers.widest()) {  // nothing leaves it
+    layer.budget = dims.tokens - layers.FirstVisible(l, dims.tokens - 1);
+  }
+  layer.bytes = layers.LayerBytes(l, dims.tokens, budgets) * dims.sequences;
+  return layer;
+}
+
+Result<CachePlan> MakePlan(const CacheSpec& spec, const PlanDims& dims) {
+  const LayerPlan layers(spec, DimsOf(dims));
+  PKV_RETURN_IF_ERROR(layers.Check());
+  PKV_ASSIGN_OR_RETURN(
+      const Budgets budgets,
+      ResolveBudgets(spec, layers.Request(dims.tokens, dims.tokens, 0)));
+  CachePlan plan;
+  plan.spec = FormatCacheSpec(spec);
+  plan.warnings = budgets.warnings;
+  for (int l = 0; l < dims.layers; ++l) {
+    plan.layers.push_back(
+        PlannedLayer(layers, dims, l, layers.BudgetsOf(budgets, l)));
+    plan.bytes += plan.layers.back().bytes;
+    const int64_t visible =
+        dims.tokens - layers.FirstVisible(l, dims.tokens - 1);
+    plan.bytes_full += 2 * visible * dims.kv_heads * dims.head_dim * kF16Bytes *
+                       dims.sequences;
+  }
+  plan.bytes_most = layers.MostBytes(dims.tokens, budgets) * dims.sequences;
+  WarnOfSplit(spec, &plan);
+  plan.tier = PlannedTier(spec, dims, budgets.entries);
+  if (plan.tier) {
+    plan.bytes += plan.tier->bytes;
+    plan.bytes_most += plan.tier->bytes;
+  }
   plan.saved = 1 - static_cast<double>(plan.bytes) / plan.bytes_full;
-  WarnIfGlobal(budgets, &plan);
   return plan;
 }
 
@@ -193,13 +140,7 @@ Result<CachePlan> Planner::Plan() const {
 Result<CachePlan> PlanCache(std::string_view spec, const PlanDims& dims) {
   PKV_ASSIGN_OR_RETURN(const CacheSpec parsed, ParseCacheSpec(spec));
   PKV_RETURN_IF_ERROR(CheckDims(dims));
-  if (parsed.offloads() && dims.sliding_window > 0 &&
-      dims.window_layers.empty()) {
-    return Status::Usage(
-        "cache spec: remainder=offload: all layers of this model have a "
-        "sliding window; allowed: remainder=drop");
-  }
-  return Planner(parsed, dims).Plan();
+  return MakePlan(parsed, dims);
 }
 
 Result<PlanDims> PlanDimsOfModel(const std::string& model_path) {

@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/matmul_int8.h"
+#include "runtime/fit_rounding.h"
 
 namespace pyramidkv {
 namespace {
@@ -74,8 +75,8 @@ PromptPass::PromptPass(const ForwardContext& context,
   for (const Sequence* s : targets_) {
     const ScorerNeeds needs = s->compressor.needs();
     window_rows_ = std::max(window_rows_, needs.window_rows);
-    if (s->compressor.fits_rounding()) {
-      window_rows_ = std::max(window_rows_, Compressor::kRoundingQueries);
+    if (s->compressor.spec().rounds_keys()) {
+      window_rows_ = std::max(window_rows_, kRoundingQueries);
     }
     keep_lse_ = keep_lse_ || needs.all_rows || needs.repetition;
     keep_queries_ = keep_queries_ || keep_lse_ || needs.query_statistics;
@@ -141,7 +142,6 @@ Status PromptPass::Begin(int prompt_end) {
     PKV_RETURN_IF_ERROR(s->MakeRoom(rows_, context_.pool));
     PKV_RETURN_IF_ERROR(s->compressor.Begin(position_ + rows_, prompt_end));
   }
-  rope_shift_ = targets_[0]->rope_shift;
   prompt_end_ = std::max(prompt_end, position_ + rows_);
   ResizeBuffers();
   if (sparse_) {
@@ -168,7 +168,7 @@ LayerKeys::Options PromptPass::KeyOptions() const {
     options.past_keys = options.past_keys || scores;
     options.f32_values = options.f32_values || s->cold != nullptr ||
                          s->cache.shape().format.v != Codec::kF16 ||
-                         (scores && compressor.reads_values());
+                         (scores && compressor.spec().reads_values());
   }
   return options;
 }
@@ -200,10 +200,11 @@ void PromptPass::ResizeBuffers() {
 void PromptPass::EmbedTile(int tile) {
   const Segment& s = segment_of(tile);
   const int first = tile * tile_rows_;
+  const int rope_shift = targets_[0]->cache.rope_shift();
   for (int r = 0; r < rows_in(tile); ++r) {
     const int row = first_row(tile) + r;
     EmbedToken(*context_.model, s.tokens[row], hidden(first + r));
-    work_.rotations.Set(first + r, s.position + row - rope_shift_);
+    work_.rotations.Set(first + r, s.position + row - rope_shift);
   }
 }
 
@@ -381,7 +382,7 @@ void PromptPass::AttendRows(int tile, int worker) {
     for (int i = 0; i < rows; ++i) {
       const int row = first_row(tile) + i;
       const int visible =
-          targets_[0]->FirstVisible(layer_, segment.position + row);
+          targets_[0]->plan.FirstVisible(layer_, segment.position + row);
       int begin = i > 0 ? t.begin[i - 1] : 0;
       while (begin < past && view.position(begin) < visible) ++begin;
       t.begin[i] = visible <= position_ ? begin : before + visible - position_;

@@ -99,7 +99,9 @@ class PromptPass {
   void FeedForwardTile(int tile, int worker);
   void NormTile(int tile, const std::vector<float>& weight, int worker);
   void AttendRows(int tile, int worker);
-  bool IsSparse() const { return sparse_ && targets_[0]->windows[layer_] == 0; }
+  bool IsSparse() const {
+    return sparse_ && targets_[0]->plan.window(layer_) == 0;
+  }
   bool NeedsAttention(int tile) const;
   bool NeedsOutput(int tile) const;
   Status EndLayer();
@@ -128,7 +130,6 @@ class PromptPass {
   int position_;  // of the first row
   int rows_;      // of the prompt
   int tile_rows_;
-  int rope_shift_ = 0;
   std::vector<Segment> segments_;  // the prompt, then repetitions
   std::vector<int> tile_segment_;  // [tiles]
   int tiles_ = 0;

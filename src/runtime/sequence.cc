@@ -11,14 +11,10 @@
 namespace pyramidkv {
 namespace {
 
-// A layer's own window, the spec's, or the narrower one; 0: none.
-std::vector<int> LayerWindows(const CacheSpec& spec, const HyperParams& p) {
-  std::vector<int> windows(p.layers, spec.sliding_window);
-  for (int l = 0; l < p.layers; ++l) {
-    const int own = p.window(l);
-    if (own > 0) windows[l] = windows[l] > 0 ? std::min(windows[l], own) : own;
-  }
-  return windows;
+LayerDims DimsOf(const HyperParams& p) {
+  LayerDims dims = {p.layers, p.kv_heads, p.head_dim, {}};
+  for (int l = 0; l < p.layers; ++l) dims.windows.push_back(p.window(l));
+  return dims;
 }
 
 }  // namespace
@@ -30,20 +26,14 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
       cache(pool, {m.params().layers, m.params().kv_heads,
                    spec.page_format(m.params().head_dim),
                    spec.scale == ScaleKind::kTensor, spec.top_type}),
-      windows(LayerWindows(spec, m.params())),
-      compressor(spec, m, windows, reserve_tokens) {}
+      plan(spec, DimsOf(m.params())),
+      compressor(spec, &plan, model, reserve_tokens) {}
 
 Status Sequence::Open(const ColdPlace& place) {
   PKV_RETURN_IF_ERROR(compressor.Open());
   const CacheSpec& spec = compressor.spec();
   if (!spec.offloads()) return {};
   const HyperParams& p = model->params();
-  if (std::find(windows.begin(), windows.end(), 0) == windows.end()) {
-    return Status::Usage(
-        "cache spec: remainder=offload keeps what a later query may need, and "
-        "all layers of this model have a sliding window; allowed: "
-        "remainder=drop");
-  }
   ColdTierOptions options;
   if (spec.index == IndexKind::kSkew) {
     PKV_ASSIGN_OR_RETURN(options.skew, place.skew->Get());
@@ -85,7 +75,7 @@ void Sequence::Reset() {
   cache.Clear();
   if (cold != nullptr) cold->Clear();
   compressor.Reset();
-  position = rope_shift = 0;
+  position = 0;
   prefill_mass.reset();
 }
 
@@ -135,12 +125,10 @@ Status Sequence::Renumber(int longest, ThreadPool* pool) {
   for (Status& s : status) PKV_RETURN_IF_ERROR(s);
   const int moved = longest - rope_position();
   for (int l = 0; l < params.layers; ++l) {
-    compressor.queries()->Rotate(l, moved, params.rope_of(l).rotation(),
-                                 params.head_dim);
+    compressor.observer()->queries()->Rotate(
+        l, moved, params.rope_of(l).rotation(), params.head_dim);
   }
-  rope_shift = position - longest;
-  cache.set_rope_shift(rope_shift);
-  compressor.set_rope_shift(rope_shift);
+  cache.set_rope_shift(position - longest);
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include "cache/cold_tier.h"
 #include "cache/kv_cache.h"
 #include "model/model.h"
+#include "policy/layer_plan.h"
 #include "policy/spec.h"
 #include "runtime/compressor.h"
 
@@ -37,18 +38,11 @@ struct Sequence {
   // Errors: kUsage where the spec does not suit the model; kRuntime.
   Status Open(const ColdPlace& place);
 
-  // First position that a query at `query_position` still sees in a layer.
-  int FirstVisible(int layer, int query_position) const {
-    const int window = windows[layer];
-    return window > 0 && query_position >= window ? query_position - window + 1
-                                                  : 0;
-  }
-
   bool renumbers() const {
     return compressor.spec().positions == Positions::kRenumber;
   }
   // What the next token is rotated for.
-  int rope_position() const { return position - rope_shift; }
+  int rope_position() const { return position - cache.rope_shift(); }
 
   // Rows that can be decoded in one call; at least 1. What happens between
   // rows (eviction, renumbering) must not depend on how many come at once.
@@ -77,10 +71,9 @@ struct Sequence {
   int context_size;
   KvCache cache;
   std::unique_ptr<ColdTier> cold;  // remainder=offload; else null
-  std::vector<int> windows;        // [layers] tokens that a layer sees; 0: all
+  LayerPlan plan;
   Compressor compressor;
-  int position = 0;    // of the next token; never derived from a length
-  int rope_shift = 0;  // keys are rotated for position - rope_shift
+  int position = 0;  // of the next token; never derived from a length
   std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:

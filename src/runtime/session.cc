@@ -55,7 +55,8 @@ Status SessionImpl::CheckTokens(std::span<const int> tokens) const {
 }
 
 std::vector<int> SessionImpl::WindowsWithin(size_t tokens) const {
-  std::vector<int> windows = sequence_.windows;
+  std::vector<int> windows(sequence_.plan.windows().begin(),
+                           sequence_.plan.windows().end());
   for (int& w : windows) {
     if (w >= static_cast<int>(tokens)) w = 0;
   }
@@ -260,7 +261,7 @@ KvReport SessionImpl::Report() const {
   report.entries_kept = cache.entries();
   const int64_t heads = int64_t{shape.layers} * shape.kv_heads;
   report.tokens_kept_mean = double(report.entries_kept) / double(heads);
-  for (int window : sequence_.windows) {
+  for (int window : sequence_.plan.windows()) {
     report.entries_full +=
         int64_t{shape.kv_heads} *
         (window > 0 ? std::min(position(), window) : position());

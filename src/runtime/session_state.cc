@@ -7,6 +7,7 @@
 
 #include "cache/kv_cache_io.h"
 #include "fmt/format.h"
+#include "policy/scorer.h"
 
 namespace pyramidkv {
 namespace {
@@ -287,8 +288,6 @@ Status ReadSequence(StateReader* in, Sequence* sequence) {
   PKV_RETURN_IF_ERROR(in->status());
   in->Fail(sequence->compressor.Import(std::move(compressor)));
   PKV_RETURN_IF_ERROR(in->status());
-  sequence->compressor.set_rope_shift(sequence->rope_shift);
-  sequence->cache.set_rope_shift(sequence->rope_shift);
   const KvShape& shape = sequence->cache.shape();
   for (int l = 0; l < shape.layers; ++l) {
     for (int h = 0; h < shape.kv_heads; ++h) {
@@ -300,15 +299,8 @@ Status ReadSequence(StateReader* in, Sequence* sequence) {
 }
 
 bool IsQuestionAware(const CacheSpec& spec) {
-  if (spec.keeps_all() || spec.select == SelectKind::kRecent) return false;
-  switch (spec.scorer) {
-    case Scorer::kWindow:
-    case Scorer::kRedundancy:
-    case Scorer::kColumnSums:  // of all rows, a question's among them
-      return true;
-    default:
-      return false;
-  }
+  return !spec.keeps_all() && spec.ranking() != nullptr &&
+         spec.ranking()->traits().question_aware;
 }
 
 }  // namespace pyramidkv

@@ -131,7 +131,7 @@ SessionHead SessionImpl::Head() const {
   head.requested = requested_;
   head.context_size = context_size_;
   head.max_new_tokens = std::min(max_new_tokens_, kMostStoredTokens);
-  head.rope_shift = sequence_.rope_shift;
+  head.rope_shift = sequence_.cache.rope_shift();
   head.entries = report.entries_kept;
   head.entries_full = report.entries_full;
   head.bytes = report.bytes;
@@ -221,7 +221,7 @@ Status SessionImpl::Restore(SessionHead head, SessionFileReader* file,
         file->path(), head.position(), context_size_));
   }
   sequence_.position = head.position();
-  sequence_.rope_shift = head.rope_shift;
+  sequence_.cache.set_rope_shift(head.rope_shift);
   PKV_RETURN_IF_ERROR(ReadSequence(in, &sequence_));
   PKV_RETURN_IF_ERROR(Open());
   PKV_RETURN_IF_ERROR(ReadCold(in, &sequence_));

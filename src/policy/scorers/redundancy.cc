@@ -1,4 +1,4 @@
-#include "policy/redundancy.h"
+#include "policy/scorers/redundancy.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "policy/gemm.h"
-#include "policy/key_norm.h"
+#include "policy/scorers/key_norm.h"
 
 namespace pyramidkv {
 namespace {

@@ -4,10 +4,12 @@
 // score. The paper applies it block by block, to what is kept plus a block;
 // the caller decides which keys it hands over.
 
-#ifndef PYRAMIDKV_POLICY_KEY_DIFF_H_
-#define PYRAMIDKV_POLICY_KEY_DIFF_H_
+#ifndef PYRAMIDKV_POLICY_SCORERS_KEY_DIFF_H_
+#define PYRAMIDKV_POLICY_SCORERS_KEY_DIFF_H_
 
 #include <span>
+
+#include "policy/scorer.h"
 
 namespace pyramidkv {
 
@@ -18,6 +20,8 @@ namespace pyramidkv {
 void KeyDiffScores(std::span<const float> k, int n, int head_dim,
                    std::span<float> score);
 
+const Scorer* KeyDiffScorer();
+
 }  // namespace pyramidkv
 
-#endif  // PYRAMIDKV_POLICY_KEY_DIFF_H_
+#endif  // PYRAMIDKV_POLICY_SCORERS_KEY_DIFF_H_

@@ -1,4 +1,4 @@
-#include "policy/redundancy.h"
+#include "policy/scorers/redundancy.h"
 
 #include <gtest/gtest.h>
 

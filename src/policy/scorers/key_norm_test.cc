@@ -1,4 +1,4 @@
-#include "policy/key_norm.h"
+#include "policy/scorers/key_norm.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "policy/expected_attention.h"
+#include "policy/scorers/expected_attention.h"
 
 #include <gtest/gtest.h>
 

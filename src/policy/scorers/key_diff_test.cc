@@ -1,4 +1,4 @@
-#include "policy/key_diff.h"
+#include "policy/scorers/key_diff.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

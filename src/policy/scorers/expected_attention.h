@@ -11,14 +11,15 @@
 // kvpress counts from the length of its buffer; the norm of the values is the
 // caller's (policy/value_norms.h).
 
-#ifndef PYRAMIDKV_POLICY_EXPECTED_ATTENTION_H_
-#define PYRAMIDKV_POLICY_EXPECTED_ATTENTION_H_
+#ifndef PYRAMIDKV_POLICY_SCORERS_EXPECTED_ATTENTION_H_
+#define PYRAMIDKV_POLICY_SCORERS_EXPECTED_ATTENTION_H_
 
 #include <span>
 #include <vector>
 
 #include "kernels/rope.h"
 #include "policy/query_statistics.h"
+#include "policy/scorer.h"
 
 namespace pyramidkv {
 
@@ -55,6 +56,8 @@ struct ExpectedAttentionArgs {
 void ExpectedAttentionScores(const ExpectedAttentionArgs& args,
                              std::span<float> score);
 
+const Scorer* ExpectedAttentionScorer();
+
 }  // namespace pyramidkv
 
-#endif  // PYRAMIDKV_POLICY_EXPECTED_ATTENTION_H_
+#endif  // PYRAMIDKV_POLICY_SCORERS_EXPECTED_ATTENTION_H_

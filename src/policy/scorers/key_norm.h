@@ -4,10 +4,12 @@
 // Compression" (arXiv 2406.11430), section 3. Departures: all layers are
 // treated alike (the authors' code spares the first two).
 
-#ifndef PYRAMIDKV_POLICY_KEY_NORM_H_
-#define PYRAMIDKV_POLICY_KEY_NORM_H_
+#ifndef PYRAMIDKV_POLICY_SCORERS_KEY_NORM_H_
+#define PYRAMIDKV_POLICY_SCORERS_KEY_NORM_H_
 
 #include <span>
+
+#include "policy/scorer.h"
 
 namespace pyramidkv {
 
@@ -21,6 +23,8 @@ double EuclideanNorm(std::span<const float> x);
 void KeyNormScores(std::span<const float> k, int n, int head_dim,
                    std::span<float> score);
 
+const Scorer* KeyNormScorer();
+
 }  // namespace pyramidkv
 
-#endif  // PYRAMIDKV_POLICY_KEY_NORM_H_
+#endif  // PYRAMIDKV_POLICY_SCORERS_KEY_NORM_H_

@@ -1,17 +1,16 @@
-// What a compressor does with one layer: score, choose, store.
+#include "runtime/keep_round.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "kernels/key_rounding.h"
 #include "policy/head_split.h"
 #include "policy/select.h"
 #include "policy/top_cut.h"
 #include "runtime/append_fresh.h"
-#include "runtime/compressor.h"
-#include "runtime/merge_entries.h"
 
 namespace pyramidkv {
 namespace {
@@ -55,10 +54,29 @@ int Clusters(const CacheSpec& spec, int length, int budget) {
 
 }  // namespace
 
+KeepRound::KeepRound(const KeepRoundArgs& args)
+    : spec_(args.spec),
+      plan_(args.plan),
+      model_(args.model),
+      budgets_(args.budgets),
+      trace_(args.trace),
+      tokens_(args.tokens),
+      ranks_top_(args.ranks_top),
+      kv_heads_(args.plan.kv_heads()),
+      step_(args.step),
+      retained_(args.plan.layers()) {
+  if (args.spec.heads != HeadSplit::kGlobal) return;
+  const int layers = args.plan.compressed();
+  const int64_t total = args.budgets.total;
+  global_ = std::make_unique<GlobalSplit>(
+      args.spec, layers, kv_heads_, total,
+      GlobalFloorEntries(args.spec, total, layers, kv_heads_));
+}
+
 // Index of the first entry that a next token could still see.
-int Compressor::visible_from(const LayerEntries& e, const KvCache& cache,
-                             int head) const {
-  const int window = windows_[e.layer];
+int KeepRound::VisibleFrom(const LayerEntries& e, const KvCache& cache,
+                           int head) const {
+  const int window = plan_.window(e.layer);
   const int first = window > 0 ? tokens_ - window + 1 : 0;
   if (first <= 0) return 0;
   const HeadView view = cache.View(e.layer, head);
@@ -68,34 +86,34 @@ int Compressor::visible_from(const LayerEntries& e, const KvCache& cache,
   return i;
 }
 
-Status Compressor::StoreAll(const LayerEntries& e, int head,
-                            KvCache* cache) const {
+Status KeepRound::StoreAll(const LayerEntries& e, int head,
+                           KvCache* cache) const {
   const int past = e.past[head];
   // From a page's first entry on: the cache drops whole pages, and blocks of
   // attention are cut at positions, however the prompt was.
-  int first = std::max(visible_from(e, *cache, head) - past, 0);
+  int first = std::max(VisibleFrom(e, *cache, head) - past, 0);
   first = std::max(first - (e.fresh_position + first) % kPageEntries, 0);
   // Nothing before it is seen any more: no gap that would shift the slots.
   if (first > 0) cache->DropBefore(e.layer, head, e.fresh_position + first);
   PKV_RETURN_IF_ERROR(AppendAllFresh(e, head, first, cache));
-  if (windows_[e.layer] > 0) {
-    cache->DropBefore(e.layer, head, tokens_ - windows_[e.layer] + 1);
+  if (plan_.window(e.layer) > 0) {
+    cache->DropBefore(e.layer, head, tokens_ - plan_.window(e.layer) + 1);
   }
   return {};
 }
 
-// Of the entries that a head holds now, those that are held in top_type. kept,
-// scores: their indices in `e`, and theirs alone. budget: entries that the
+// Holds the best of a head's entries in top_type. kept, scores: the indices in
+// `e` of all that it holds now, and their scores. budget: entries that the
 // share is of, if there are more.
-Status Compressor::SetTop(const LayerEntries& e, int head,
-                          std::span<const int> kept,
-                          std::span<const float> scores, int budget,
-                          KvCache* cache) const {
-  if (!spec_.ranks_top() || decoding_ || scores.empty()) return {};
+Status KeepRound::SetTop(const LayerEntries& e, int head,
+                         std::span<const int> kept,
+                         std::span<const float> scores, int budget,
+                         KvCache* cache) const {
+  if (!spec_.ranks_top() || !ranks_top_ || scores.empty()) return {};
   const auto n = static_cast<int>(kept.size());
   const int first = cache->View(e.layer, head).fine;  // held finer anyway
   std::vector<float> ranked;
-  // What is kept for its place has no score of its own.
+  // Entries that are kept for their place have no score of their own.
   const Protected places = ProtectedEntries(spec_, n, std::min(n, budget));
   const auto score = [&](int i) {
     return i < places.sinks || i >= n - places.recent
@@ -105,45 +123,29 @@ Status Compressor::SetTop(const LayerEntries& e, int head,
   for (int i = first; i < n; ++i) ranked.push_back(score(i));
   const int64_t share = static_cast<int64_t>(spec_.top * std::min(n, budget));
   TopCut cut(&ranked, std::min<int64_t>(share, ranked.size()));
+  const int d = model_.params().head_dim;
   std::vector<int> top;
   std::vector<float> k, v;
   for (int i = first; i < n; ++i) {
     if (!cut.Keep(score(i))) continue;
     top.push_back(i);
-    const size_t at = size_t(kept[i]) * head_dim_;
-    k.insert(k.end(), e.k[head] + at, e.k[head] + at + head_dim_);
-    v.insert(v.end(), e.v[head] + at, e.v[head] + at + head_dim_);
+    const size_t at = size_t(kept[i]) * d;
+    k.insert(k.end(), e.k[head] + at, e.k[head] + at + d);
+    v.insert(v.end(), e.v[head] + at, e.v[head] + at + d);
   }
   return cache->SetTop(e.layer, head, top, k.data(), v.data());
 }
 
-// What quantised keys are rounded by, from what a first chunk shows of them and
-// of the queries that see them.
-void Compressor::FitRounding(const LayerEntries& e, KvCache* cache,
-                             ThreadPool* pool) const {
-  if (!fits_rounding() || e.window_rows < kRoundingQueries) return;
-  const int group = model_->params().group();
-  const size_t width = size_t(kv_heads_) * group * head_dim_;
-  const float* const q =
-      e.window_q + size_t(e.window_rows - kRoundingQueries) * width;
-  pool->ParallelFor(kv_heads_, [&](int h, int) {
-    if (e.past[h] > 0 || cache->length(e.layer, h) > 0) return;
-    cache->SetKeyRounding(
-        e.layer, h,
-        FitKeyRounding(head_dim_, e.fresh, e.k[h], kRoundingQueries, group,
-                       width, q + size_t(h) * group * head_dim_));
-  });
-}
-
-Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
-                           KvCache* cache, ThreadPool* pool) {
+Status KeepRound::KeepAll(const LayerEntries& e, const LayerScores& scores,
+                          KvCache* cache, ThreadPool* pool) {
   retained_[e.layer] = 1.0;
-  // What decoding will keep: no entry becomes one of the best later.
+  // The share is of those that decoding will keep: no entry becomes one of the
+  // best later.
   const bool evicts_later = !spec_.keeps_all() && !spec_.evicts_prompt();
   std::vector<Status> status(kv_heads_);
   pool->ParallelFor(kv_heads_, [&](int h, int) {
     status[h] = StoreAll(e, h, cache);
-    // What a sliding window hides has been dropped from the front.
+    // The front has lost all that a sliding window hides.
     const int length = cache->length(e.layer, h);
     if (status[h].ok() && !scores.gathered.empty()) {
       const std::span<const float> all = scores.gathered[h];
@@ -153,44 +155,16 @@ Status Compressor::KeepAll(const LayerEntries& e, const LayerScores& scores,
     std::vector<int> kept(length);
     std::iota(kept.begin(), kept.end(), e.past[h] + e.fresh - length);
     const std::span<const float> all = scores.score[h];
-    const auto budgets = layer_budgets(e.layer);
+    const auto budgets = plan_.BudgetsOf(budgets_, e.layer);
     const int most = evicts_later ? budgets[h] : length;
     status[h] = SetTop(e, h, kept, all.last(length), most, cache);
   });
   return FirstError(&status);
 }
 
-Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
-                           ThreadPool* pool) {
-  if (spec_.evicts_decoded() && e.window_rows > 0) {
-    ring_.Add(e.layer, e.window_q, e.window_rows);
-  }
-  FitRounding(e, cache, pool);
-  const auto budgets = layer_budgets(e.layer);
-  if (budgets.empty()) return KeepAll(e, {}, cache, pool);
-  ObserveStatistics(e, pool);
-  bool fits = true;
-  for (int h = 0; h < kv_heads_; ++h) {
-    fits = fits && e.past[h] + e.fresh <= budgets[h];
-  }
-  if (global_ != nullptr) {
-    fits = budgets_.total >= int64_t(budgets_.entries.size()) * tokens_;
-  }
-  if (fits || !spec_.evicts_prompt()) {
-    LayerScores scores;
-    if (needs().running || spec_.ranks_top()) {
-      scores = Score(e, *cache, budgets, false, pool);
-    }
-    return KeepAll(e, scores, cache, pool);
-  }
-  LayerScores scores = Score(e, *cache, budgets, true, pool);
-  return global_ != nullptr ? KeepGlobal(e, &scores, cache, pool)
-                            : KeepBest(e, &scores, cache, pool);
-}
-
-std::vector<int> Compressor::HeadBudgets(const LayerEntries& e,
-                                         const LayerScores& scores) const {
-  const auto equal = layer_budgets(e.layer);
+std::vector<int> KeepRound::HeadBudgets(const LayerEntries& e,
+                                        const LayerScores& scores) const {
+  const auto equal = plan_.BudgetsOf(budgets_, e.layer);
   std::vector<int> budgets(equal.begin(), equal.end());
   if (spec_.heads != HeadSplit::kAdaptive || scores.score.empty()) {
     return budgets;
@@ -205,8 +179,9 @@ std::vector<int> Compressor::HeadBudgets(const LayerEntries& e,
                     options);
 }
 
-Status Compressor::KeepBest(const LayerEntries& e, LayerScores* scores,
-                            KvCache* cache, ThreadPool* pool) {
+Status KeepRound::KeepBest(const LayerEntries& e, LayerScores* scores,
+                           KvCache* cache, ThreadPool* pool) {
+  if (global_ != nullptr) return KeepGlobal(e, scores, cache, pool);
   const std::vector<int> budgets = HeadBudgets(e, *scores);
   std::vector<Status> status(kv_heads_);
   std::vector<double> mass(kv_heads_, 0.0);
@@ -222,11 +197,27 @@ Status Compressor::KeepBest(const LayerEntries& e, LayerScores* scores,
   return {};
 }
 
-Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
-                              const LayerScores& scores, KvCache* cache,
-                              double* mass) const {
-  // Entries behind a sliding window are gone before any choice is made.
-  const int from = visible_from(e, *cache, h);
+MergedRows KeepRound::Merge(const LayerEntries& e, int h, const Clustering& how,
+                            const LayerScores& scores,
+                            std::span<const int> kept,
+                            const KvCache& cache) const {
+  MergeRequest request;
+  request.rule = spec_.merge;
+  request.rope = model_.params().rope_of(e.layer).rotation();
+  request.rope_shift = cache.rope_shift();
+  request.clusters = how.clusters;
+  request.from = how.from;
+  request.head_dim = model_.params().head_dim;
+  if (!scores.mass.empty()) request.attention = scores.mass[h];
+  if (!scores.gathered.empty()) request.gathered = scores.gathered[h];
+  return MergeUnkept(request, e, h, cache.View(e.layer, h), kept);
+}
+
+Status KeepRound::KeepInHead(const LayerEntries& e, int h, int budget,
+                             const LayerScores& scores, KvCache* cache,
+                             double* mass) const {
+  // Entries before a sliding window are gone before any choice is made.
+  const int from = VisibleFrom(e, *cache, h);
   const int n = e.past[h] + e.fresh;
   std::span<const float> score;
   if (!scores.score.empty()) {
@@ -239,18 +230,8 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
     *mass = RetainedMass(scores.mass[h].data(), n, kept);
   }
   MergedRows merged;
-  if (clusters > 0) {
-    MergeRequest request;
-    request.rule = spec_.merge;
-    request.rope = model_->params().rope_of(e.layer).rotation();
-    request.rope_shift = rope_shift_;
-    request.clusters = clusters;
-    request.from = from;
-    request.head_dim = head_dim_;
-    if (!scores.mass.empty()) request.attention = scores.mass[h];
-    if (!scores.gathered.empty()) request.gathered = scores.gathered[h];
-    merged = MergeUnkept(request, e, h, cache->View(e.layer, h), kept);
-  }
+  if (clusters > 0)
+    merged = Merge(e, h, {from, clusters}, scores, kept, *cache);
   PKV_RETURN_IF_ERROR(Store(e, h, kept, cache));
   if (!scores.gathered.empty()) {
     cache->SetScores(e.layer, h, Gather(scores.gathered[h], kept));
@@ -264,12 +245,12 @@ Status Compressor::KeepInHead(const LayerEntries& e, int h, int budget,
   return cache->CompactAndMerge(e.layer, h, kept, merged.entries);
 }
 
-Status Compressor::KeepGlobal(const LayerEntries& e, LayerScores* scores,
-                              KvCache* cache, ThreadPool* pool) {
+Status KeepRound::KeepGlobal(const LayerEntries& e, LayerScores* scores,
+                             KvCache* cache, ThreadPool* pool) {
   std::vector<Status> status(kv_heads_);
   pool->ParallelFor(kv_heads_, [&](int h, int) {
-    // What a sliding window hides is not a candidate.
-    const int from = visible_from(e, *cache, h);
+    // Entries that a sliding window hides are no candidates.
+    const int from = VisibleFrom(e, *cache, h);
     std::vector<int> all(e.past[h] + e.fresh - from);
     std::iota(all.begin(), all.end(), from);
     for (auto* of : {&scores->score, &scores->mass, &scores->gathered}) {
@@ -280,7 +261,7 @@ Status Compressor::KeepGlobal(const LayerEntries& e, LayerScores* scores,
     if (status[h].ok() && !scores->gathered.empty()) {
       cache->SetScores(e.layer, h, scores->gathered[h]);
     }
-    if (status[h].ok()) {  // of a mean budget: what it keeps is not known yet
+    if (status[h].ok()) {  // of a mean budget: its own is not known yet
       const auto mean = static_cast<int>(
           budgets_.total / static_cast<int64_t>(budgets_.entries.size()));
       status[h] = SetTop(e, h, all, scores->score[h], mean, cache);
@@ -289,65 +270,41 @@ Status Compressor::KeepGlobal(const LayerEntries& e, LayerScores* scores,
   PKV_RETURN_IF_ERROR(FirstError(&status));
   for (int h = 0; h < kv_heads_; ++h) {
     global_->AddHead(
-        compressed_[e.layer], h, scores->score[h],
+        plan_.rank(e.layer), h, scores->score[h],
         scores->mass.empty() ? std::span<const float>() : scores->mass[h]);
   }
   return ApplyTrim(/*last=*/false, cache);
 }
 
-LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
-                              std::span<const int> budgets, bool want_mass,
-                              ThreadPool* pool) const {
-  const HyperParams& p = model_->params();
-  const bool want_positions = needs().positions;
-  std::vector<int> n(kv_heads_);
-  std::vector<std::vector<int>> positions(kv_heads_);
-  std::vector<std::vector<float>> bias(kv_heads_);
-  std::vector<const int*> position_of(kv_heads_);
-  std::vector<const float*> bias_of(kv_heads_), past_scores(kv_heads_);
-  bool any_bias = false, any_scores = false;
-  for (int h = 0; h < kv_heads_; ++h) {
-    const HeadView view = cache.View(e.layer, h);
-    n[h] = e.past[h] + e.fresh;
-    for (int i = 0; want_positions && i < n[h]; ++i) {
-      positions[h].push_back(i < e.past[h] ? view.position(i)
-                                           : e.fresh_position + i - e.past[h]);
-    }
-    position_of[h] = positions[h].data();
-    if (view.bias != nullptr) {
-      bias[h].assign(view.bias, view.bias + e.past[h]);
-      bias[h].resize(n[h], 0.0f);
-      bias_of[h] = bias[h].data();
-      any_bias = true;
-    }
-    past_scores[h] = view.scores;
-    any_scores = any_scores || view.scores != nullptr;
+Status KeepRound::End(KvCache* cache) {
+  ++step_;
+  if (global_ == nullptr || global_->held() == 0) return {};
+  PKV_RETURN_IF_ERROR(ApplyTrim(/*last=*/true, cache));
+  for (int rank = 0; rank < plan_.compressed(); ++rank) {
+    double sum = 0;
+    for (int h = 0; h < kv_heads_; ++h) sum += global_->HeldMass(rank, h);
+    retained_[plan_.layer_of(rank)] = sum / kv_heads_;
   }
-  LayerView view;
-  view.kv_heads = kv_heads_;
-  view.group = p.group();
-  view.head_dim = head_dim_;
-  view.attention_scale = p.attention_scale;
-  view.fresh = e.fresh;
-  view.n = n.data();
-  view.k = e.k;
-  view.v = e.v;
-  if (any_bias) view.bias = bias_of.data();
-  if (any_scores) view.past_scores = past_scores.data();
-  if (want_positions) view.positions = position_of.data();
-  view.next_position = tokens_;
-  view.rope_position = tokens_ - rope_shift_;
-  view.window_q = e.window_q;
-  view.window_rows = e.window_rows;
-  view.want_mass = want_mass;
-  view.q = e.q;
-  view.lse = e.lse;
-  view.repetition = e.repetition;
-  if (!statistics_.empty()) view.statistics = &statistics_[e.layer];
-  view.rope = p.rope_of(e.layer).rotation();
-  view.bf16 = e.bf16;
-  view.wo = &model_->layers()[e.layer].output;
-  return ScoreLayer(spec_, view, budgets, pool);
+  return {};
+}
+
+Status KeepRound::ApplyTrim(bool last, KvCache* cache) {
+  for (const GlobalSplit::Change& change : global_->Trim(last)) {
+    const int layer = plan_.layer_of(change.layer);
+    PKV_RETURN_IF_ERROR(cache->Compact(layer, change.head, change.kept));
+    Trace(*cache, layer, change.head);
+  }
+  return {};
+}
+
+void KeepRound::Trace(const KvCache& cache, int layer, int head) const {
+  if (!trace_) return;
+  const HeadView view = cache.View(layer, head);
+  std::vector<int32_t> positions(view.length);
+  for (int i = 0; i < view.length; ++i) positions[i] = view.position(i);
+  trace_(fmt::format(
+      R"({{"layer":{},"head":{},"step":{},"seen":{},"kept_positions":[{}]}})",
+      layer, head, step_, tokens_, fmt::join(positions, ",")));
 }
 
 }  // namespace pyramidkv

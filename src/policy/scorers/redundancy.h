@@ -11,8 +11,8 @@
 // - A row without near duplicates leaves all columns as they are, where the
 //   authors' code clears column 0 and so protects entry 0 by accident.
 
-#ifndef PYRAMIDKV_POLICY_REDUNDANCY_H_
-#define PYRAMIDKV_POLICY_REDUNDANCY_H_
+#ifndef PYRAMIDKV_POLICY_SCORERS_REDUNDANCY_H_
+#define PYRAMIDKV_POLICY_SCORERS_REDUNDANCY_H_
 
 #include <span>
 
@@ -41,4 +41,4 @@ void JointScores(std::span<const float> importance,
 
 }  // namespace pyramidkv
 
-#endif  // PYRAMIDKV_POLICY_REDUNDANCY_H_
+#endif  // PYRAMIDKV_POLICY_SCORERS_REDUNDANCY_H_

@@ -1,4 +1,4 @@
-#include "policy/expected_attention.h"
+#include "policy/scorers/expected_attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -159,6 +159,58 @@ void ExpectedAttentionScores(const ExpectedAttentionArgs& args,
   float best = args.epsilon;
   for (const float x : ranked) best = std::max(best, x);  // not a NaN
   std::fill_n(score.begin(), sinks, best);
+}
+
+namespace {
+
+// Of kvpress' comparisons: a floor that lets the value norm speak for entries
+// that nothing is expected to attend to.
+constexpr float kExpectedEpsilon = 0.01f;
+
+class ExpectedAttention final : public Scorer {
+ public:
+  ScorerTraits traits() const override {
+    return {.window = false,
+            .all_rows = false,
+            .query_statistics = true,
+            .repetition = false,
+            .gathers = false,
+            .query_heads = true,
+            .sums = false,
+            .pools = false,
+            .question_aware = false,
+            .decodes = true,
+            .streams = true,
+            .sparse = true};
+  }
+
+  LayerScores Score(const ScoreRequest& r) const override {
+    const LayerView& view = r.view;
+    LayerScores out;
+    out.score = ZeroScores(view);
+    const MeanRotation mean(view.rope, view.rope_position, kFuturePositions);
+    r.pool->ParallelFor(view.kv_heads, [&](int h, int) {
+      ExpectedAttentionArgs args;
+      args.statistics = view.statistics;
+      args.rotation = &mean;
+      args.kv_head = h;
+      args.group = view.group;
+      args.n = view.n[h];
+      args.sinks = std::min(r.spec.sinks, view.n[h]);
+      args.k = view.keys(h);
+      args.attention_scale = view.attention_scale;
+      args.epsilon = kExpectedEpsilon;
+      ExpectedAttentionScores(args, out.score[h]);
+    });
+    return out;
+  }
+};
+
+}  // namespace
+
+const Scorer* ExpectedAttentionScorer() {
+  static constexpr ExpectedAttention scorer;
+  return &scorer;
 }
 
 }  // namespace pyramidkv

@@ -1,4 +1,4 @@
-#include "policy/key_diff.h"
+#include "policy/scorers/key_diff.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "policy/key_norm.h"
+#include "policy/scorers/key_norm.h"
 
 namespace pyramidkv {
 namespace {
@@ -54,6 +54,42 @@ void KeyDiffScores(std::span<const float> k, int n, int head_dim,
     score[j] = static_cast<float>(
         -dot / (anchor_norm * std::max(norm[j], kLeastNorm)));
   }
+}
+
+namespace {
+
+class KeyDiff final : public Scorer {
+ public:
+  ScorerTraits traits() const override {
+    return {.window = false,
+            .all_rows = false,
+            .query_statistics = false,
+            .repetition = false,
+            .gathers = false,
+            .query_heads = false,
+            .sums = false,
+            .pools = false,
+            .question_aware = false,
+            .decodes = true,
+            .streams = true,
+            .sparse = true};
+  }
+
+  LayerScores Score(const ScoreRequest& r) const override {
+    LayerScores out;
+    out.score = ZeroScores(r.view);
+    r.pool->ParallelFor(r.view.kv_heads, [&](int h, int) {
+      KeyDiffScores(r.view.keys(h), r.view.n[h], r.view.head_dim, out.score[h]);
+    });
+    return out;
+  }
+};
+
+}  // namespace
+
+const Scorer* KeyDiffScorer() {
+  static constexpr KeyDiff scorer;
+  return &scorer;
 }
 
 }  // namespace pyramidkv

@@ -1,0 +1,64 @@
+#include "policy/context_budgets.h"
+
+#include <algorithm>
+
+namespace pyramidkv {
+namespace {
+
+// More tokens than a cache will see: the budgets that a fixed total comes to
+// in the long run.
+constexpr int kLongRun = 1 << 24;
+
+// With `keep` or a formula the entries are those of the prompt's end; a fixed
+// number is what it comes to however long the context gets.
+Result<Budgets> DecodeBudgets(const CacheSpec& spec, const LayerPlan& plan,
+                              const ContextLength& length,
+                              const Budgets& prompt) {
+  if (!spec.evicts_decoded()) return Budgets();
+  if (!spec.tokens && !spec.memory) return prompt;
+  return ResolveBudgets(
+      spec, plan.Request(std::max(length.prompt_end, kLongRun), length.tokens,
+                         length.reserve));
+}
+
+}  // namespace
+
+Result<ContextBudgets> ResolveContext(const CacheSpec& spec,
+                                      const LayerPlan& plan,
+                                      const std::optional<HeadProfile>& profile,
+                                      const ContextLength& length) {
+  ContextBudgets budgets;
+  if (!spec.compresses) return budgets;
+  if (spec.memory && length.reserve < 0 && spec.evict == Evict::kPrefill) {
+    return Status::Usage(
+        "cache spec: `memory` with evict=prefill needs a bound on the answer "
+        "(-n): generated entries add to the cache");
+  }
+  PKV_ASSIGN_OR_RETURN(
+      budgets.prompt,
+      ResolveBudgets(spec, plan.Request(length.prompt_end, length.tokens,
+                                        length.reserve)));
+  budgets.warnings = budgets.prompt.warnings;
+  PKV_ASSIGN_OR_RETURN(budgets.decode,
+                       DecodeBudgets(spec, plan, length, budgets.prompt));
+  BudgetRequest request =
+      plan.Request(length.tokens, length.tokens, length.reserve);
+  if (length.tokens < length.prompt_end) {  // a part of a streamed prompt
+    request.total = budgets.prompt.total;
+    PKV_ASSIGN_OR_RETURN(budgets.prompt, ResolveBudgets(spec, request));
+  }
+  if (profile) {  // whole heads in place of equal budgets, with the same total
+    PKV_ASSIGN_OR_RETURN(
+        budgets.prompt.entries,
+        HeadProfileBudgets(*profile, request.tokens, budgets.prompt.total,
+                           {spec.sinks, spec.recent}));
+  }
+  if (spec.heads == HeadSplit::kAdaptive && plan.kv_heads() == 1) {
+    budgets.warnings.push_back(
+        "heads=adaptive splits a layer's budget between its KV heads; this "
+        "model has one, so heads=equal is the same");
+  }
+  return budgets;
+}
+
+}  // namespace pyramidkv
