@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/attention_form.h"
 #include "kernels/rope.h"
 #include "kernels/weight_matrix.h"
 #include "policy/spec.h"
@@ -80,8 +81,8 @@ struct LayerView {
   std::span<const ObserverRows> repetition;
   const QueryStatistics* statistics = nullptr;
   Rotation rope;
-  float rope_magnitude = 1;          // YaRN's factor on cos and sin
-  bool bf16 = false;                 // q and k were multiplied in bf16 (lse)
+  float rope_magnitude = 1;                  // YaRN's factor on cos and sin
+  AttentionForm form = AttentionForm::kF32;  // of the products behind lse
   const WeightMatrix* wo = nullptr;  // [embedding, kv_heads * group * head_dim]
 };
 

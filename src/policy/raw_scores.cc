@@ -131,7 +131,7 @@ class Received {
     args.bias = view_.bias != nullptr ? view_.bias[h] : nullptr;
     args.to = view_.n[h];
     args.max_rows = max_rows_;
-    args.bf16 = view_.bf16;
+    args.form = view_.form;
     args.received = parts_[h].data();
     args.received_stride = view_.n[h];
     return args;

@@ -345,7 +345,7 @@ LayerScores Compressor::Score(const LayerEntries& e, const KvCache& cache,
   view.repetition = e.repetition;
   if (!statistics_.empty()) view.statistics = &statistics_[e.layer];
   view.rope = p.rope_of(e.layer).rotation();
-  view.bf16 = e.bf16;
+  view.form = e.form;
   view.wo = &model_->layers()[e.layer].output;
   return ScoreLayer(spec_, view, budgets, pool);
 }
