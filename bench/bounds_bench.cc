@@ -10,8 +10,8 @@
 #include <unordered_map>
 
 #include "base/aligned_buffer.h"
+#include "base/cpu.h"
 #include "base/thread_pool.h"
-#include "kernels/attention_prefill.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace pyramidkv {
@@ -71,7 +71,7 @@ dnnl::memory Matrix(const dnnl::memory::desc& layout,
 
 void GemmPeak(benchmark::State& state, dnnl::memory::data_type a,
               dnnl::memory::data_type b, dnnl::memory::data_type c) {
-  if (a == dnnl::memory::data_type::bf16 && !HasNativeBf16()) {
+  if (a == dnnl::memory::data_type::bf16 && !Cpu().avx512_bf16) {
     return state.SkipWithError("no AVX-512 BF16");
   }
   omp_set_num_threads(static_cast<int>(state.range(0)));

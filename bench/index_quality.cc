@@ -36,7 +36,7 @@
 #include "cache/skew.h"
 #include "eval/prompts.h"
 #include "fmt/format.h"
-#include "kernels/attention_prefill.h"
+#include "kernels/attention_form.h"
 #include "kernels/kv_codec.h"
 #include "kernels/kv_quant.h"
 #include "kernels/matmul_int8.h"
@@ -87,7 +87,7 @@ class Reader {
     context_.pool = &pool_;
     context_.prompt_matmul = &matmul_;
     context_.packed = &packed_;
-    context_.attention = FastestAttentionForm();
+    context_.attention = ChooseAttentionForm(/*exact=*/false);
   }
 
   const HyperParams& params() const { return model_->params(); }

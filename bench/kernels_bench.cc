@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/cpu.h"
 #include "base/huge_buffer.h"
 #include "base/thread_pool.h"
 #include "ggml-cpu.h"
@@ -92,7 +93,7 @@ BENCHMARK(PrefillAttentionF32)
 
 // Arguments: entries, rows.
 void PrefillAttentionBf16(benchmark::State& state) {
-  if (!HasNativeBf16()) return state.SkipWithError("no AVX-512 BF16");
+  if (!Cpu().avx512_bf16) return state.SkipWithError("no AVX-512 BF16");
   const int entries = static_cast<int>(state.range(0));
   const int rows = static_cast<int>(state.range(1));
   const auto values = RandomFloats(size_t(entries) * kHeadDim);
@@ -148,7 +149,7 @@ double PairsPeak() {
 // Arguments: entries, rows. `of_peak`: the share of PairsPeak, best against
 // best.
 void PrefillAttentionInt16(benchmark::State& state) {
-  if (!HasInt16Attention()) return state.SkipWithError("no AVX2");
+  if (!Cpu().avx2) return state.SkipWithError("no AVX2");
   const int entries = static_cast<int>(state.range(0));
   const int rows = static_cast<int>(state.range(1));
   const auto values = RandomFloats(size_t(entries) * kHeadDim);
@@ -221,7 +222,7 @@ struct Prompt {
 // next to the attention that they follow: `of_attention` is the share of its
 // time, least of all against least of all.
 void ColumnSums(benchmark::State& state, bool bf16) {
-  if (bf16 && !HasNativeBf16()) return state.SkipWithError("no AVX-512 BF16");
+  if (bf16 && !Cpu().avx512_bf16) return state.SkipWithError("no AVX-512 BF16");
   Prompt prompt(static_cast<int>(state.range(0)));
   const int slice = static_cast<int>(state.range(1));
   std::vector<float> received(size_t(kGroup) * prompt.rows, 0.0f);
@@ -232,7 +233,7 @@ void ColumnSums(benchmark::State& state, bool bf16) {
   args.q_stride = kGroup * kHeadDim;
   args.lse_stride = kGroup;
   args.k = prompt.k.data();
-  args.bf16 = bf16;
+  args.form = bf16 ? AttentionForm::kBf16 : AttentionForm::kF32;
   args.received = received.data();
   args.received_stride = prompt.rows;
   ColumnScratch scratch;

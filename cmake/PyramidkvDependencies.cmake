@@ -38,8 +38,9 @@ set(CMAKE_BUILD_RPATH ${_llama_lib_dir})
 set(CMAKE_INSTALL_RPATH ${_llama_lib_dir})
 
 # x86-64-v2 is the oldest CPU that runs this; newer ones are dispatched to.
-add_compile_options(-march=x86-64-v2 -Wall -Wextra -Wno-unused-parameter -fno-math-errno
-                    -fno-trapping-math -ffp-contract=off)
+add_compile_options(-march=x86-64-v2 -Wall -Wextra -Wno-unused-parameter
+                    -Werror=switch -fno-math-errno -fno-trapping-math
+                    -ffp-contract=off)
 if(PYRAMIDKV_SANITIZE)
   add_compile_options(-fsanitize=${PYRAMIDKV_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all)

@@ -383,18 +383,6 @@ void Scale(float factor, int n, float* x) {
   }
 }
 
-// 2^f for f in [-1/2, 1/2], relative error below 3e-7.
-HWY_INLINE V SmallPower(V f) {
-  const D d;
-  V p = hn::Set(d, 1.5403530e-4f);
-  p = hn::MulAdd(p, f, hn::Set(d, 1.3333558e-3f));
-  p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3f));
-  p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2f));
-  p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
-  return hn::MulAdd(p, f, hn::Set(d, 1.0f));
-}
-
 // exp((score - max) * scale), not more than 1. FastExp in fewer instructions
 // where there are better ones: the range is reduced by one, and what is below
 // it becomes 0 as the power of two is applied.
@@ -407,7 +395,7 @@ HWY_INLINE V Exponential(V score, V max, V scale) {
   const V x =
       hn::Max(hn::Mul(diff, hn::Mul(scale, hn::Set(d, 1.44269504f))), limit);
   const V n = hn::Round(x);
-  return V{_mm512_scalef_ps(SmallPower(hn::Sub(x, n)).raw, n.raw)};
+  return V{_mm512_scalef_ps(SmallPower(d, hn::Sub(x, n)).raw, n.raw)};
 #elif HWY_TARGET == HWY_AVX2
   const V limit = hn::Set(d, -127.0f);
   const V log2_scale = hn::Mul(scale, hn::Set(d, 1.44269504f));
@@ -415,7 +403,7 @@ HWY_INLINE V Exponential(V score, V max, V scale) {
   // Adding this rounds, and leaves n + 127 in the lowest bits: the exponent.
   const V shift = hn::Set(d, 12582912.0f + 127.0f);
   const V shifted = hn::Add(x, shift);
-  const V p = SmallPower(hn::Sub(x, hn::Sub(shifted, shift)));
+  const V p = SmallPower(d, hn::Sub(x, hn::Sub(shifted, shift)));
   const hn::RebindToUnsigned<D> du;
   const auto power = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
   return hn::Mul(p, hn::BitCast(d, power));

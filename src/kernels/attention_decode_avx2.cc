@@ -6,12 +6,15 @@
 
 #include <immintrin.h>
 
+#include "base/check.h"
 #include "kernels/attention_decode.h"
 #include "kernels/attention_decode_int8.h"
 #include "kernels/integer_unit.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
+
+#include "kernels/avx2_int8-inl.h"
 
 // Plain members and pointers from here on: what is compiled for this target
 // calls no inline function of a header, which would be merged into code for
@@ -30,26 +33,6 @@ struct Constant {
   static constexpr int kValue = kNumber;
 };
 
-template <class T>
-inline T Read(const void* p) {
-  T value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
-
-inline __m256i Load(const void* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
-inline __m256i Broadcast(const void* p) {
-  return _mm256_set1_epi32(Read<int>(p));
-}
-inline __m256 Halves(const uint16_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-inline __m256 Abs(__m256 x) {
-  return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-}
-
 // sum += product, now: left to itself, the compiler takes the products of many
 // steps first and has no registers for them.
 inline void Add32(__m256i product, __m256i* sum) {
@@ -61,35 +44,15 @@ inline void Add16(__m256i product, __m256i* sum) {
   asm("" : "+x"(*sum));
 }
 
-inline int Sum(__m256i x) {
-  __m128i y =
-      _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
-}
 inline float Total(__m256 x) {
   __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   y = _mm_add_ps(y, _mm_movehl_ps(y, y));
   return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
-// Of values that are not negative, compared as integers, so that a NaN is the
-// largest of all.
-inline __m256 Most(__m256 a, __m256 b) {
-  return _mm256_castsi256_ps(
-      _mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
-}
-inline float Largest(__m256 x) {
-  const __m256i bits = _mm256_castps_si256(x);
-  __m128i y = _mm_max_epi32(_mm256_castsi256_si128(bits),
-                            _mm256_extracti128_si256(bits, 1));
-  y = _mm_max_epi32(y, _mm_shuffle_epi32(y, 0x4e));
-  y = _mm_max_epi32(y, _mm_shuffle_epi32(y, 0xb1));
-  return _mm_cvtss_f32(_mm_castsi128_ps(y));
-}
 
 // The words of a half as 16-bit lanes. Value i of a word is at bits
 // kBits * (i / 4) of its byte i % 4, so part t of kParts has the values
-// (4 f, 4 f + 2) or (4 f + 1, 4 f + 3), f = t % kFours. What they are
+// (4 f, 4 f + 2) or (4 f + 1, 4 f + 3), f = t % kFours. Those they are
 // multiplied by is kept in that order: fours of 16 bits as 0, 2, 1, 3.
 template <int kBits>
 struct Codes {
@@ -117,40 +80,28 @@ inline __m256i PackFours(__m256i a, __m256i b) {
   return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(fours, 0xd8), 0xd8);
 }
 
-// Channels [0, n) of a group, n % 8 == 0.
-void RoundGroup(Codec k, const float* q, int n, IntegerQuery* to) {
-  const bool bytes = k == Codec::kInt4;
-  const float limit = bytes ? kLargestByte : kLargestShort;
+// Channels [0, n) of a group, n % 8 == 0, next to keys of so many bits.
+template <int kBits>
+void RoundGroup(const float* q, int n, IntegerQuery* to) {
+  constexpr bool kBytes = kBits == 4;
+  constexpr float kLimit = kBytes ? kLargestByte : kLargestShort;
   __m256 x[kGroupVectors];
-  __m256 top = _mm256_setzero_ps();
   for (int i = 0; i < kGroupVectors; ++i) {
     x[i] =
         i * kLanes < n ? _mm256_loadu_ps(q + i * kLanes) : _mm256_setzero_ps();
-    top = Most(top, Abs(x[i]));
   }
-  const IntegerUnit unit = IntegerUnitFor(Largest(top), limit, 1e-30f);
-  const __m256 factor = _mm256_set1_ps(unit.factor);
-  const __m256i keep = _mm256_set1_epi32(unit.keep);
   __m256i codes[kGroupVectors];
-  __m256i sum = _mm256_setzero_si256();
-  for (int i = 0; i < kGroupVectors; ++i) {
-    codes[i] =
-        _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(x[i], factor)), keep);
-    sum = _mm256_add_epi32(sum, codes[i]);
-  }
+  to->scale = RoundToWhole(x, kLimit, 1e-30f, codes);
   auto* at = reinterpret_cast<__m256i*>(to->codes);
-  if (bytes) {
-    const __m256i packed =
-        _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]),
-                           _mm256_packs_epi32(codes[2], codes[3]));
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_storeu_si256(at, _mm256_permutevar8x32_epi32(packed, order));
+  if (kBytes) {
+    _mm256_storeu_si256(at, PackBytes(codes));
   } else {
     _mm256_storeu_si256(at, PackFours(codes[0], codes[1]));
     _mm256_storeu_si256(at + 1, PackFours(codes[2], codes[3]));
   }
-  to->scale = unit.unit;
-  to->start = Sum(sum) * (bytes ? -8 : -128);
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(codes[0], codes[1]),
+                                       _mm256_add_epi32(codes[2], codes[3]));
+  to->start = Sum(sum) * (kBytes ? -8 : -128);
 }
 
 // sum[h][x] = the products of `words` words of 16 keys; in 32 bits.
@@ -362,8 +313,8 @@ struct ByteWeights {
   int start[kHeads];
 };
 
-// What is added before a slot's weight is cut off: every 64th part of a unit
-// once, neighbours far apart.
+// They are added before weights are cut off, one for each slot: every 64th
+// part of a unit once, neighbours far apart.
 struct Thresholds {
   constexpr Thresholds() {
     for (int i = 0; i < kPageEntries; ++i) {
@@ -411,7 +362,6 @@ bool RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
   const auto entries = static_cast<float>(v.end - v.begin);
   if (!(most_scale * entries <= kUnequalScales * Total(total))) return false;
   constexpr int kTwiceZero = Codes<kBits>::kTwiceZero;
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (int h = 0; h < kHeads; ++h) {
     const float limit = most[h] * most_scale;
     to->scale[h] = limit / (2 * kLargestByte);
@@ -430,10 +380,7 @@ bool RoundToBytes(const IntegerHalf& v, const float* p, const float* most,
         codes[j] = _mm256_cvttps_epi32(_mm256_floor_ps(
             _mm256_add_ps(x, _mm256_load_ps(kThresholds.at + at))));
       }
-      const __m256i packed = _mm256_permutevar8x32_epi32(
-          _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]),
-                             _mm256_packs_epi32(codes[2], codes[3])),
-          order);
+      const __m256i packed = PackBytes(codes);
       _mm256_store_si256(reinterpret_cast<__m256i*>(to->codes[h] + i * kLanes),
                          packed);
       sum = _mm256_add_epi32(
@@ -572,62 +519,19 @@ void AddValues(const IntegerHalf& v, const float* p, const float* sums,
   }
 }
 
-template <int kHeads>
-void ScoreHeads(const IntegerHalf& k, const IntegerQuery* q, float* scores) {
-  if (k.codec == Codec::kInt8) return ScoreKeys<8, kHeads>(k, q, scores);
-  ScoreKeys<4, kHeads>(k, q, scores);
-}
-
-template <int kHeads>
-void AddHeads(const IntegerHalf& v, const float* p, const float* sums,
-              size_t acc_stride, float* acc) {
-  switch (v.codec) {
-    case Codec::kInt8:
-      return AddValues<8, kHeads>(v, p, sums, acc_stride, acc);
-    case Codec::kInt4:
-      return AddValues<4, kHeads>(v, p, sums, acc_stride, acc);
-    default:
-      return AddValues<2, kHeads>(v, p, sums, acc_stride, acc);
-  }
-}
-
-void RoundQueries(Codec k, const float* q, int heads, int head_dim,
-                  IntegerQuery* to) {
-  for (int h = 0; h < heads; ++h, q += head_dim) {
-    for (int c = 0; c < head_dim; c += kQuantGroup, ++to) {
-      const int left = head_dim - c;
-      RoundGroup(k, q + c, left < kQuantGroup ? left : kQuantGroup, to);
-    }
-  }
-}
-
-void Score(const IntegerHalf& k, const IntegerQuery* q, int heads,
-           float* scores) {
-  if (heads == kSharingHeads) return ScoreHeads<kSharingHeads>(k, q, scores);
-  ScoreHeads<1>(k, q, scores);
-}
-
-void Add(const IntegerHalf& v, const float* p, const float* sums, int heads,
-         size_t acc_stride, float* acc) {
-  if (heads == kSharingHeads) {
-    return AddHeads<kSharingHeads>(v, p, sums, acc_stride, acc);
-  }
-  AddHeads<1>(v, p, sums, acc_stride, acc);
-}
-
 }  // namespace
 }  // namespace pyramidkv
+
+#include "kernels/attention_decode_int8-inl.h"
 
 #pragma GCC pop_options
 
 namespace pyramidkv {
 
-const IntegerForm* Avx2Form() {
-  static constexpr IntegerForm kForm = {RoundQueries, Score, Add};
-  // And f16c, which no CPU with AVX2 lacks.
-  const bool runs =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return runs ? &kForm : nullptr;
+const IntegerForm& Avx2Form() {
+  static constexpr IntegerForm kForm = {
+      "avx2", {.avx2 = true}, RoundQueries, Score, Add};
+  return kForm;
 }
 
 }  // namespace pyramidkv

@@ -20,9 +20,15 @@ IntegerHalf::IntegerHalf(Codec codec, int head_dim, int page_entries,
       scales(reinterpret_cast<const uint16_t*>(
           half + QuantCodeBytes(codec, head_dim, page_entries))) {}
 
-const IntegerForm* BestIntegerForm() {
-  const IntegerForm* const vnni = VnniForm();
-  return vnni != nullptr ? vnni : Avx2Form();
+std::array<const IntegerForm*, 2> IntegerForms() {
+  return {&VnniForm(), &Avx2Form()};
+}
+
+const IntegerForm* BestIntegerForm(const CpuFeatures& cpu) {
+  for (const IntegerForm* form : IntegerForms()) {
+    if (Covers(cpu, form->needs)) return form;
+  }
+  return nullptr;
 }
 
 }  // namespace pyramidkv

@@ -14,9 +14,11 @@
 #ifndef PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_
 #define PYRAMIDKV_KERNELS_ATTENTION_DECODE_INT8_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
+#include "base/cpu.h"
 #include "kernels/kv_codec.h"
 
 namespace pyramidkv {
@@ -48,6 +50,9 @@ struct IntegerHalf {
 
 // heads, in all of these: 1 or kSharingHeads.
 struct IntegerForm {
+  const char* name;
+  CpuFeatures needs;
+
   // q: [heads, head_dim], rotated. to: [heads, QuantGroups(head_dim)].
   void (*round_queries)(Codec k, const float* q, int heads, int head_dim,
                         IntegerQuery* to);
@@ -64,12 +69,14 @@ struct IntegerForm {
                      int heads, size_t acc_stride, float* acc);
 };
 
-// The forms that there are; null where the CPU lacks what they need.
-const IntegerForm* VnniForm();  // AVX-512 VNNI
-const IntegerForm* Avx2Form();
+const IntegerForm& VnniForm();
+const IntegerForm& Avx2Form();
 
-// The fastest one; null if there is none.
-const IntegerForm* BestIntegerForm();
+// All of them, the fastest first.
+std::array<const IntegerForm*, 2> IntegerForms();
+
+// The fastest that the CPU runs; null if there is none.
+const IntegerForm* BestIntegerForm(const CpuFeatures& cpu = Cpu());
 
 }  // namespace pyramidkv
 

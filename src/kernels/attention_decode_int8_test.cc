@@ -34,10 +34,17 @@ struct Page {
 // Those that this CPU can run.
 std::vector<const IntegerForm*> Forms() {
   std::vector<const IntegerForm*> forms;
-  for (const IntegerForm* form : {VnniForm(), Avx2Form()}) {
-    if (form != nullptr) forms.push_back(form);
+  for (const IntegerForm* form : IntegerForms()) {
+    if (Covers(Cpu(), form->needs)) forms.push_back(form);
   }
   return forms;
+}
+
+TEST(AttentionDecodeInt8, TheFastestFormThatTheCpuRuns) {
+  EXPECT_EQ(BestIntegerForm({}), nullptr);
+  EXPECT_EQ(BestIntegerForm({.f16c = true, .avx2 = true}), &Avx2Form());
+  EXPECT_EQ(BestIntegerForm({.avx2 = true, .avx512 = true}), &Avx2Form());
+  EXPECT_EQ(BestIntegerForm({.avx2 = true, .avx512_vnni = true}), &VnniForm());
 }
 
 void CheckScores(const IntegerForm& form, const Page& page, int heads,

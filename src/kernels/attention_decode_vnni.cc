@@ -3,15 +3,17 @@
 
 #include <immintrin.h>
 
+#include "base/check.h"
 #include "kernels/attention_decode.h"
 #include "kernels/attention_decode_int8.h"
 #include "kernels/integer_unit.h"
-#include "kernels/matmul_int8.h"
 
 #pragma GCC push_options
 // The compiler's own AVX-512 headers start from undefined vectors.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")
+
+#include "kernels/avx512_int8-inl.h"
 
 // Plain pointers from here on: what is compiled for this target calls no
 // inline function of a header, which would be merged into code for older CPUs.
@@ -21,19 +23,8 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kVectors = kPageEntries / kLanes;  // of weights of a page
 
-template <class T>
-inline T Read(const void* p) {
-  T value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
-
 inline __m512i Broadcast(const int8_t* p) {
   return _mm512_set1_epi32(Read<int>(p));
-}
-inline __m512 Halves(const uint16_t* p) {
-  return _mm512_cvtph_ps(
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
 // How the codes of a half are multiplied.
@@ -62,47 +53,20 @@ struct Codes {
 // Planes of 8 bits that a query or weight has next to such entries.
 constexpr int QueryPlanes(int bits) { return bits == 8 ? 2 : 1; }
 constexpr int kWeightPlanes = 2;
-constexpr float Largest(int planes) {
-  return planes == 2 ? 127.0f * 256 : 127.0f;
-}
-// What 256 * high + low is, with low in [-128, 127].
-inline __m512i HighPlane(__m512i q) {
-  return _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
-}
-
-// As integers, so that a NaN is the largest of all.
-inline float LargestMagnitude(__m512 a, __m512 b) {
-  const int bits = _mm512_reduce_max_epi32(
-      _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)),
-                       _mm512_castps_si512(_mm512_abs_ps(b))));
-  return Read<float>(&bits);
-}
-inline __m512i Whole(__m512 x, const IntegerUnit& unit) {
-  return _mm512_maskz_cvtps_epi32(
-      static_cast<__mmask16>(unit.keep),
-      _mm512_mul_ps(x, _mm512_set1_ps(unit.factor)));
-}
 
 // Channels [0, n) of a group.
 template <int kBits>
-void RoundQuery(const float* q, int n, IntegerQuery* to) {
+void RoundGroup(const float* q, int n, IntegerQuery* to) {
   constexpr int kPlanes = QueryPlanes(kBits);
   const uint32_t mask = n == kQuantGroup ? ~0u : (1u << n) - 1;
-  const __m512 a = _mm512_maskz_loadu_ps(__mmask16(mask), q);
-  const __m512 b = _mm512_maskz_loadu_ps(__mmask16(mask >> 16), q + kLanes);
-  const IntegerUnit unit =
-      IntegerUnitFor(LargestMagnitude(a, b), Largest(kPlanes), 1e-30f);
-  const __m512i qa = Whole(a, unit), qb = Whole(b, unit);
-  const auto store = [](int8_t* p, __m512i low, __m512i high) {
-    auto* at = reinterpret_cast<__m128i*>(p);
-    _mm_storeu_si128(at, _mm512_cvtepi32_epi8(low));
-    _mm_storeu_si128(at + 1, _mm512_cvtepi32_epi8(high));
-  };
-  store(to->codes[1], qa, qb);
-  if (kPlanes == 2) store(to->codes[0], HighPlane(qa), HighPlane(qb));
-  to->scale = unit.unit;
-  to->start =
-      -Codes<kBits>::kZero * _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+  const WholeGroup whole =
+      RoundToWhole(_mm512_maskz_loadu_ps(__mmask16(mask), q),
+                   _mm512_maskz_loadu_ps(__mmask16(mask >> 16), q + kLanes),
+                   LargestOf(kPlanes), 1e-30f);
+  StorePlanes<kPlanes>(whole, to->codes[2 - kPlanes]);
+  to->scale = whole.unit;
+  to->start = -Codes<kBits>::kZero *
+              _mm512_reduce_add_epi32(_mm512_add_epi32(whole.a, whole.b));
 }
 
 // sum[h][plane] += the products of `words` words of 16 keys.
@@ -224,7 +188,7 @@ inline __m128 WeightFactors(const __m512 (*w)[kVectors], float* scale) {
     }
   }
   const __m128 most = _mm_castsi128_ps(Reduce<kHeads, Most>(top));
-  constexpr float kMost = Largest(kWeightPlanes);
+  constexpr float kMost = LargestOf(kWeightPlanes);
   _mm_store_ps(scale, _mm_mul_ps(most, _mm_set1_ps(C::kUnit / kMost)));
   const __m128 tiny = _mm_cmp_ps(most, _mm_set1_ps(1e-30f), _CMP_LE_OQ);
   return _mm_andnot_ps(tiny, _mm_div_ps(_mm_set1_ps(kMost), most));
@@ -235,7 +199,7 @@ template <class C, int kHeads>
 inline void RoundWeights(const IntegerHalf& v, const float* p, int group,
                          Weights<kHeads>* to) {
   const uint16_t* scales = v.scales + group * v.page_entries;
-  // What pages hold beside the entries is not to be trusted.
+  // Pages may hold anything beside the entries.
   const uint64_t used =
       (~uint64_t{0} >> (63 - (v.end - 1))) & (~uint64_t{0} << v.begin);
   __m512 w[kHeads][kVectors];
@@ -345,8 +309,8 @@ inline void ValueDots(const uint8_t* codes, size_t row_bytes, int blocks,
 // Two groups of channels at a time: rows of 64 channels are read from end to
 // end, as memory is fetched ahead, and one group's latency hides another's.
 template <int kBits, int kHeads>
-void AddValues(const IntegerHalf& v, const float* p, size_t acc_stride,
-               float* acc) {
+void AddValues(const IntegerHalf& v, const float* p, const float* /*sums*/,
+               size_t acc_stride, float* acc) {
   using C = Codes<kBits>;
   const size_t row_bytes = size_t(4) * v.head_dim;
   for (int g = 0; g < v.groups; g += 2) {
@@ -374,64 +338,19 @@ void AddValues(const IntegerHalf& v, const float* p, size_t acc_stride,
   }
 }
 
-template <int kHeads>
-void ScoreHeads(const IntegerHalf& keys, const IntegerQuery* q, float* scores) {
-  if (keys.codec == Codec::kInt8) return ScoreKeys<8, kHeads>(keys, q, scores);
-  ScoreKeys<4, kHeads>(keys, q, scores);
-}
-
-template <int kHeads>
-void AddHeads(const IntegerHalf& v, const float* p, size_t acc_stride,
-              float* acc) {
-  switch (v.codec) {
-    case Codec::kInt8:
-      return AddValues<8, kHeads>(v, p, acc_stride, acc);
-    case Codec::kInt4:
-      return AddValues<4, kHeads>(v, p, acc_stride, acc);
-    default:
-      return AddValues<2, kHeads>(v, p, acc_stride, acc);
-  }
-}
-
-void RoundGroup(Codec k, const float* q, int n, IntegerQuery* to) {
-  if (k == Codec::kInt8) return RoundQuery<8>(q, n, to);
-  RoundQuery<4>(q, n, to);
-}
-
-void RoundQueries(Codec k, const float* q, int heads, int head_dim,
-                  IntegerQuery* to) {
-  for (int h = 0; h < heads; ++h, q += head_dim) {
-    for (int c = 0; c < head_dim; c += kQuantGroup, ++to) {
-      const int left = head_dim - c;
-      RoundGroup(k, q + c, left < kQuantGroup ? left : kQuantGroup, to);
-    }
-  }
-}
-
-void Score(const IntegerHalf& k, const IntegerQuery* q, int heads,
-           float* scores) {
-  if (heads == kSharingHeads) return ScoreHeads<kSharingHeads>(k, q, scores);
-  ScoreHeads<1>(k, q, scores);
-}
-
-void Add(const IntegerHalf& v, const float* p, const float* /*sums*/, int heads,
-         size_t acc_stride, float* acc) {
-  if (heads == kSharingHeads) {
-    return AddHeads<kSharingHeads>(v, p, acc_stride, acc);
-  }
-  AddHeads<1>(v, p, acc_stride, acc);
-}
-
 }  // namespace
 }  // namespace pyramidkv
+
+#include "kernels/attention_decode_int8-inl.h"
 
 #pragma GCC pop_options
 
 namespace pyramidkv {
 
-const IntegerForm* VnniForm() {
-  static constexpr IntegerForm kForm = {RoundQueries, Score, Add};
-  return HasInt8Form(Int8Form::kVnni) ? &kForm : nullptr;
+const IntegerForm& VnniForm() {
+  static constexpr IntegerForm kForm = {
+      "vnni", {.avx512_vnni = true}, RoundQueries, Score, Add};
+  return kForm;
 }
 
 }  // namespace pyramidkv

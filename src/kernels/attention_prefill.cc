@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_prefill-inl.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_prefill.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -38,17 +40,7 @@ struct Columns {
   float* out;      // [head_dim, kWidth]
   int head_dim;
   bool fetches;  // the next block, for all columns
-  // What the rows of each vector see, [kLanes]; both never fall from lane to
-  // lane and from vector to vector.
-  const int* begin[kVectors];
-  const int* end[kVectors];
-
-  // What some row sees, and what all rows see.
-  int first() const { return begin[0][0]; }
-  int last() const { return end[kVectors - 1][kLanes - 1]; }
-  bool all_see(int from, int to) const {
-    return begin[kVectors - 1][kLanes - 1] <= from && to <= end[0][0];
-  }
+  LanesSee<kVectors, kLanes> see;
 };
 
 // Entries of a block, from `first` on.
@@ -84,20 +76,6 @@ HWY_INLINE void ScoreTile(const Columns& c, const Block& b, int j) {
   for (int r = 0; r < kNumKeys; ++r) {
     for (int x = 0; x < kVectors; ++x) {
       hn::Store(acc[r][x], d, scores + r * kWidth + x * kLanes);
-    }
-  }
-}
-
-// Scores outside a row's range become the lowest float, which exp turns to 0.
-void Mask(const Columns& c, const Block& b, int from, int to) {
-  constexpr float kLowest = std::numeric_limits<float>::lowest();
-  for (int x = 0; x < kVectors; ++x) {
-    for (int i = 0; i < kLanes; ++i) {
-      float* s = c.scores + x * kLanes + i;
-      const int low = std::min(c.begin[x][i] - b.first, to);
-      for (int j = from; j < low; ++j) s[j * kWidth] = kLowest;
-      const int high = std::max(c.end[x][i] - b.first, from);
-      for (int j = high; j < to; ++j) s[j * kWidth] = kLowest;
     }
   }
 }
@@ -176,26 +154,20 @@ HWY_INLINE void AddValues(const Columns& c, const Block& b, int from, int to) {
 }
 
 void AddBlock(const Columns& c, const Block& b, int count) {
-  const int from = std::max(c.first() - b.first, 0);
-  const int to = std::min(c.last() - b.first, count);
+  const int from = std::max(c.see.first() - b.first, 0);
+  const int to = std::min(c.see.last() - b.first, count);
   if (from >= to) return;
   int j = from;
   for (; j + kKeys <= to; j += kKeys) ScoreTile<kKeys>(c, b, j);
   for (; j < to; ++j) ScoreTile<1>(c, b, j);
-  if (!c.all_see(b.first + from, b.first + to)) Mask(c, b, from, to);
+  if (!c.see.all_see(b.first + from, b.first + to)) {
+    c.see.Mask(b.first, from, to, c.scores);
+  }
   for (int x = 0; x < kVectors; ++x) Softmax(c, x, from, to);
   AddValues(c, b, from, to);
 }
 
-int VectorsOf(const PrefillTile& t) {
-  return (t.rows + kLanes - 1) / kLanes * t.group;
-}
-
-// Vectors of lanes hold rows of one head after the other; behind the last one
-// it is repeated, and behind the last row that. Nobody reads their results.
-int RowOf(const PrefillTile& t, int vector) {
-  return std::min(vector, VectorsOf(t) - 1) / t.group * kLanes;
-}
+using Vectors = FixedVectors<kVectors, kLanes>;
 
 Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
   const int column = vector * kLanes;
@@ -208,8 +180,7 @@ Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
   c.head_dim = t.head_dim;
   c.fetches = vector == 0;
   for (int x = 0; x < kVectors; ++x) {
-    c.begin[x] = s->limits.data() + RowOf(t, vector + x);
-    c.end[x] = c.begin[x] + kMaxQueryRows;
+    c.see.Set(x, s->limits.data(), Vectors::RowOf(t, vector + x));
   }
   return c;
 }
@@ -217,7 +188,8 @@ Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
 void Begin(const PrefillTile& t, int vector, const Columns& c, float* q) {
   for (int column = 0; column < kWidth; ++column) {
     const int head = (vector + column / kLanes) % t.group;
-    const int row = RowOf(t, vector + column / kLanes) + column % kLanes;
+    const int row =
+        Vectors::RowOf(t, vector + column / kLanes) + column % kLanes;
     const float* from =
         t.q + std::min(row, t.rows - 1) * t.q_stride + head * t.head_dim;
     for (int i = 0; i < t.head_dim; ++i) {
@@ -234,8 +206,8 @@ void Begin(const PrefillTile& t, int vector, const Columns& c, float* q) {
 void End(const PrefillTile& t, int vector, const Columns& c) {
   for (int column = 0; column < kWidth; ++column) {
     const int x = vector + column / kLanes;
-    const int head = x % t.group, row = RowOf(t, x) + column % kLanes;
-    if (x >= VectorsOf(t) || row >= t.rows) continue;
+    const int head = x % t.group, row = Vectors::RowOf(t, x) + column % kLanes;
+    if (x >= Vectors::Count(t) || row >= t.rows) continue;
     const float inverse = 1.0f / c.sum[column];
     float* const to = t.out + row * t.out_stride + head * t.head_dim;
     for (int i = 0; i < t.head_dim; ++i) {
@@ -250,18 +222,13 @@ void End(const PrefillTile& t, int vector, const Columns& c) {
 template <class F>
 HWY_INLINE void ForColumns(const PrefillTile& t, PrefillScratch* scratch,
                            const F& f) {
-  const int count = VectorsOf(t);
-  for (int vector = 0; vector < count; vector += kVectors) {
-    f(ColumnsAt(t, vector, scratch), vector);
-  }
+  Vectors::ForEach(
+      t, [&](int vector) { f(ColumnsAt(t, vector, scratch), vector); });
 }
 
 void AttendPrefillT(const PrefillTile& t, const float* k, const float* v,
                     PrefillScratch* scratch) {
-  for (int i = 0; i < kMaxQueryRows; ++i) {
-    scratch->limits[i] = t.begin[std::min(i, t.rows - 1)];
-    scratch->limits[kMaxQueryRows + i] = t.end[std::min(i, t.rows - 1)];
-  }
+  SetLimits(t, scratch->limits.data());
   ForColumns(t, scratch, [&](const Columns& c, int vector) {
     Begin(t, vector, c,
           scratch->q.data() + size_t(vector) * kLanes * t.head_dim);
@@ -292,17 +259,6 @@ HWY_EXPORT(AttendPrefillT);
 void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
                    PrefillScratch* scratch) {
   HWY_DYNAMIC_DISPATCH(AttendPrefillT)(tile, k, v, scratch);
-}
-
-bool HasNativeBf16() {
-  return __builtin_cpu_supports("avx512bf16") &&
-         __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-
-AttentionForm FastestAttentionForm() {
-  if (HasNativeBf16()) return AttentionForm::kBf16;
-  return HasInt16Attention() ? AttentionForm::kInt16 : AttentionForm::kF32;
 }
 
 }  // namespace pyramidkv

@@ -91,23 +91,17 @@ struct PrefillScratch {
   AlignedBuffer<int> limits;  // [2, kMaxQueryRows] begins and ends
 };
 
-// What the products of prompt attention are made of.
-enum class AttentionForm { kF32, kBf16, kInt16 };
-
-// The fastest form on this CPU.
-AttentionForm FastestAttentionForm();
-
 // k, v: [entries, head_dim] f32. REQUIRES: scratch sized for the tile.
 void AttendPrefill(const PrefillTile& tile, const float* k, const float* v,
                    PrefillScratch* scratch);
 
 // bf16 products with f32 sums. k [entries, head_dim] bf16; v in entry pairs,
 // [(entries + 1) / 2, head_dim, 2] bf16, a last odd half zero.
-// REQUIRES: HasNativeBf16(), scratch sized for the tile.
+// REQUIRES: a CPU with what FormNeeds(kBf16) says, scratch sized for the tile.
 void AttendPrefillBf16(const PrefillTile& tile, const uint16_t* k,
                        const uint16_t* v, PrefillScratch* scratch);
 
-// What the int16 form reads: rows of kernels/int16_rows.h.
+// The entries of the int16 form: rows of kernels/int16_rows.h.
 struct Int16Entries {
   const int16_t* k;      // [entries, head_dim]
   const float* k_scale;  // [entries]
@@ -115,16 +109,10 @@ struct Int16Entries {
   const float* v_scale;  // [entries]
 };
 
-// Products of 16-bit integers with exact 32-bit sums. REQUIRES:
-// HasInt16Attention(), scratch sized for the tile.
+// Products of 16-bit integers with exact 32-bit sums. REQUIRES: a CPU with
+// what FormNeeds(kInt16) says, scratch sized for the tile.
 void AttendPrefillInt16(const PrefillTile& tile, const Int16Entries& entries,
                         PrefillScratch* scratch);
-
-// True where the CPU multiplies bf16 natively (AVX-512 BF16).
-bool HasNativeBf16();
-
-// True where the int16 form runs (AVX2).
-bool HasInt16Attention();
 
 }  // namespace pyramidkv
 

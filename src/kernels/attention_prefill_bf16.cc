@@ -12,6 +12,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_prefill-inl.h"
 #include "kernels/attention_prefill.h"
 
 #pragma GCC push_options
@@ -44,18 +45,7 @@ struct Columns {
   float* sum;       // [kWidth]
   float* out;       // [head_dim, kWidth]
   int head_dim;
-  // What the rows of each vector see, [kLanes]; both never fall from lane to
-  // lane and from vector to vector. Lanes without a row repeat the last row;
-  // nobody reads their result.
-  const int* begin[kVectors];
-  const int* end[kVectors];
-
-  // What some row sees, and what all rows see.
-  int first() const { return begin[0][0]; }
-  int last() const { return end[kVectors - 1][kLanes - 1]; }
-  bool all_see(int from, int to) const {
-    return begin[kVectors - 1][kLanes - 1] <= from && to <= end[0][0];
-  }
+  LanesSee<kVectors, kLanes> see;
 };
 
 // kKeys entries from `first` on.
@@ -146,8 +136,8 @@ template <int kVectors, bool kMasked>
     for (int x = 0; x < kVectors; ++x) {
       __mmask16 see[2] = {0xffff, 0xffff};
       if (kMasked) {
-        see[0] = Visible(c.begin[x], c.end[x], keys.first + j);
-        see[1] = Visible(c.begin[x], c.end[x], keys.first + j + 1);
+        see[0] = Visible(c.see.begin[x], c.see.end[x], keys.first + j);
+        see[1] = Visible(c.see.begin[x], c.see.end[x], keys.first + j + 1);
       }
       const __m512 low = WideExp(see[0], _mm512_sub_ps(acc[j][x], max[x]));
       const __m512 high = WideExp(see[1], _mm512_sub_ps(acc[j + 1][x], max[x]));
@@ -181,7 +171,7 @@ template <int kVectors>
     __m512 max = old_max;
     for (int j = 0; j < kKeys; ++j) {
       const __mmask16 see =
-          grown[x] & Visible(c.begin[x], c.end[x], keys.first + j);
+          grown[x] & Visible(c.see.begin[x], c.see.end[x], keys.first + j);
       max = _mm512_mask_max_ps(max, see, max, acc[j][x]);
     }
     _mm512_store_ps(c.max + x * kLanes, max);
@@ -238,7 +228,7 @@ void AddValues(const Columns<kVectors>& c, const uint16_t* k, const uint16_t* v,
   }
 }
 
-// What all columns of a call share.
+// All columns of a call share it.
 struct Call {
   const PrefillTile& t;
   const uint16_t* k;
@@ -275,13 +265,13 @@ void AddBlock(const Call& call, const Columns<kVectors>& c, int block) {
   const uint16_t* k = call.k + ptrdiff_t(block) * c.head_dim;
   const uint16_t* v = call.v + ptrdiff_t(block) * c.head_dim;
   // Whole tiles that nobody sees are left out.
-  const int skipped = Max(c.first() - block, 0) / kKeys * kKeys;
-  const int end = Min(block + kKeyBlock, c.last());
+  const int skipped = Max(c.see.first() - block, 0) / kKeys * kKeys;
+  const int end = Min(block + kKeyBlock, c.see.last());
   int added = Max(skipped, -block) / 2;  // pairs
   for (int first = block + skipped; first < end; first += kKeys) {
     const Keys keys = KeysAt(call, first);
     uint32_t* probs = c.probs + (first - block) / 2 * c.kWidth;
-    const auto write = c.all_see(first, first + kKeys)
+    const auto write = c.see.all_see(first, first + kKeys)
                            ? Probabilities<kVectors, false>
                            : Probabilities<kVectors, true>;
     __mmask16 grown[kVectors];
@@ -373,9 +363,7 @@ Columns<kVectors> ColumnsAt(const PrefillTile& t, int vector,
   c.out = s->out.data() + size_t(column) * t.head_dim;
   c.head_dim = t.head_dim;
   for (int x = 0; x < kVectors; ++x) {
-    const int row = (vector + x) / t.group * kLanes;
-    c.begin[x] = s->limits.data() + row;
-    c.end[x] = c.begin[x] + kMaxQueryRows;
+    c.see.Set(x, s->limits.data(), (vector + x) / t.group * kLanes);
   }
   return c;
 }
@@ -430,10 +418,7 @@ void End(const PrefillTile& t, const Columns<kVectors>& c, int vector) {
 void AttendPrefillBf16(const PrefillTile& t, const uint16_t* k,
                        const uint16_t* v, PrefillScratch* scratch) {
   const Call call = {t, k, v, scratch, t.end[t.rows - 1]};
-  for (int i = 0; i < kMaxQueryRows; ++i) {
-    scratch->limits[i] = t.begin[Min(i, t.rows - 1)];
-    scratch->limits[kMaxQueryRows + i] = t.end[Min(i, t.rows - 1)];
-  }
+  SetLimits(t, scratch->limits.data());
   ForColumns(t, scratch,
              [&](const auto& c, int vector) { Begin(t, c, vector); });
   for (int block = t.BlockOf(t.begin[0]); block < call.last;

@@ -21,6 +21,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_prefill-inl.h"
 #include "kernels/attention_prefill.h"
 #include "kernels/int16_rows.h"
 
@@ -38,10 +39,9 @@ static_assert(kMaxQueryRows % kWidth == 0);
 constexpr int kKeys = 4;      // of a score tile
 constexpr int kChannels = 4;  // of a value tile
 constexpr float kLog2E = 1.44269504f;
-// Of what nobody sees; and a maximum before anything was seen: all others
-// exceed it, and the score is still far below it.
-constexpr float kMasked = std::numeric_limits<float>::lowest();
-constexpr float kNothingSeen = kMasked / 2;
+// A maximum before anything was seen: all others exceed it, and the score of
+// what nobody sees is still far below it.
+constexpr float kNothingSeen = std::numeric_limits<float>::lowest() / 2;
 // A block's maximum may exceed the lane's by so much (log2) before the lane
 // takes it.
 constexpr float kMaxExcess = 40;
@@ -69,18 +69,7 @@ struct Columns {
   float* out;      // [head_dim, kWidth]
   int head_dim;
   bool fetches;  // the next block, for all columns
-  // What the rows of each vector see, [kLanes]; both never fall from lane to
-  // lane and from vector to vector. Lanes without a row repeat the last row;
-  // nobody reads their result.
-  const int* begin[kVectors];
-  const int* end[kVectors];
-
-  // What some row sees, and what all rows see.
-  int first() const { return begin[0][0]; }
-  int last() const { return end[kVectors - 1][kLanes - 1]; }
-  bool all_see(int from, int to) const {
-    return begin[kVectors - 1][kLanes - 1] <= from && to <= end[0][0];
-  }
+  LanesSee<kVectors, kLanes> see;
 };
 
 // Entries [first, first + count), at most a block; first is even.
@@ -89,7 +78,7 @@ struct Block {
   int count;
   const int16_t* k;  // [count, head_dim]
   const int16_t* v;  // [(count + 1) / 2, head_dim, 2]
-  // Zeros behind the last entry. bias: log2.
+  // Zeros after the last entry. bias: log2.
   float k_scale[kKeyBlock + kKeys];
   float v_scale[kKeyBlock + kKeys];
   float bias[kKeyBlock + kKeys];
@@ -179,15 +168,7 @@ inline void ScoreTile(const Columns& c, const Block& b, int j, int to) {
 // Masks what the rows do not see of the entries [from, to) of a block.
 [[gnu::noinline]] void Mask(const Columns& c, const Block& b, int from,
                             int to) {
-  for (int x = 0; x < kVectors; ++x) {
-    for (int i = 0; i < kLanes; ++i) {
-      float* s = c.scores + x * kLanes + i;
-      const int low = Min(c.begin[x][i] - b.first, to);
-      for (int j = from; j < low; ++j) s[j * kWidth] = kMasked;
-      const int high = Max(c.end[x][i] - b.first, from);
-      for (int j = high; j < to; ++j) s[j * kWidth] = kMasked;
-    }
-  }
+  c.see.Mask(b.first, from, to, c.scores);
 }
 
 // The maximum that the lanes of vector x are relative to from now on.
@@ -305,12 +286,12 @@ inline void AddValues(const Columns& c, const Block& b, int from, int to,
 }
 
 void AddBlock(const Columns& c, const Block& b) {
-  const int from = Max(c.first() - b.first, 0) / 2 * 2;
-  const int end = Min(c.last() - b.first, b.count);
+  const int from = Max(c.see.first() - b.first, 0) / 2 * 2;
+  const int end = Min(c.see.last() - b.first, b.count);
   if (from >= end) return;
   for (int j = from; j < end; j += kKeys) ScoreTile(c, b, j, end);
   const int to = (end + 1) / 2 * 2;
-  if (!c.all_see(b.first + from, b.first + to)) Mask(c, b, from, to);
+  if (!c.see.all_see(b.first + from, b.first + to)) Mask(c, b, from, to);
   __m256 weights[kVectors];
   for (int x = 0; x < kVectors; ++x) weights[x] = Softmax(c, b, x, from, to);
   AddValues(c, b, from, to, weights);
@@ -351,14 +332,7 @@ inline void Transpose(__m256 (&m)[kLanes]) {
   }
 }
 
-inline int VectorsOf(const PrefillTile& t) {
-  return (t.rows + kLanes - 1) / kLanes * t.group;
-}
-
-// Behind the last vector it is repeated; nobody reads the result.
-inline int RowOf(const PrefillTile& t, int vector) {
-  return Min(vector, VectorsOf(t) - 1) / t.group * kLanes;
-}
+using Vectors = FixedVectors<kVectors, kLanes>;
 
 // The rows of a vector to q[head_dim / 2, stride] and q_scale[kLanes]; rows:
 // [kLanes, head_dim].
@@ -366,7 +340,7 @@ void PackQueries(const PrefillTile& t, int vector, int stride, int16_t* rows,
                  int32_t* q, float* q_scale) {
   const int head = vector % t.group;
   for (int r = 0; r < kLanes; ++r) {
-    const int row = Min(RowOf(t, vector) + r, t.rows - 1);
+    const int row = Min(Vectors::RowOf(t, vector) + r, t.rows - 1);
     int16_t* const to = rows + r * t.head_dim;
     q_scale[r] =
         t.scale * kLog2E *
@@ -380,7 +354,7 @@ void PackQueries(const PrefillTile& t, int vector, int stride, int16_t* rows,
 // Divides out[head_dim, stride] by the sums, into the rows of a vector.
 void UnpackOutput(const PrefillTile& t, int vector, int stride,
                   const float* out, const float* sum) {
-  const int row = RowOf(t, vector), rows = Min(kLanes, t.rows - row);
+  const int row = Vectors::RowOf(t, vector), rows = Min(kLanes, t.rows - row);
   float* const to = t.out + row * t.out_stride + vector % t.group * t.head_dim;
   const __m256 inverse = _mm256_div_ps(_mm256_set1_ps(1), _mm256_load_ps(sum));
   for (int i = 0; i < t.head_dim; i += kLanes) {
@@ -409,8 +383,7 @@ Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
   c.head_dim = t.head_dim;
   c.fetches = vector == 0;
   for (int x = 0; x < kVectors; ++x) {
-    c.begin[x] = s->limits.data() + RowOf(t, vector + x);
-    c.end[x] = c.begin[x] + kMaxQueryRows;
+    c.see.Set(x, s->limits.data(), Vectors::RowOf(t, vector + x));
   }
   return c;
 }
@@ -419,10 +392,8 @@ Columns ColumnsAt(const PrefillTile& t, int vector, PrefillScratch* s) {
 template <class F>
 inline void ForColumns(const PrefillTile& t, PrefillScratch* scratch,
                        const F& f) {
-  const int count = VectorsOf(t);
-  for (int vector = 0; vector < count; vector += kVectors) {
-    f(ColumnsAt(t, vector, scratch), vector);
-  }
+  Vectors::ForEach(
+      t, [&](int vector) { f(ColumnsAt(t, vector, scratch), vector); });
 }
 
 void Begin(const PrefillTile& t, const Columns& c, int vector, int16_t* rows) {
@@ -438,10 +409,11 @@ void Begin(const PrefillTile& t, const Columns& c, int vector, int16_t* rows) {
 }
 
 void End(const PrefillTile& t, const Columns& c, int vector) {
-  for (int x = 0; x < kVectors && vector + x < VectorsOf(t); ++x) {
+  for (int x = 0; x < kVectors && vector + x < Vectors::Count(t); ++x) {
     UnpackOutput(t, vector + x, kWidth, c.out + x * kLanes, c.sum + x * kLanes);
     if (t.lse == nullptr) continue;
-    const int row = RowOf(t, vector + x), head = (vector + x) % t.group;
+    const int row = Vectors::RowOf(t, vector + x),
+              head = (vector + x) % t.group;
     for (int r = 0; r < Min(kLanes, t.rows - row); ++r) {
       const int i = x * kLanes + r;
       t.lse[(row + r) * t.lse_stride + head] = static_cast<float>(
@@ -454,10 +426,7 @@ void End(const PrefillTile& t, const Columns& c, int vector) {
 
 void AttendPrefillInt16(const PrefillTile& t, const Int16Entries& entries,
                         PrefillScratch* scratch) {
-  for (int i = 0; i < kMaxQueryRows; ++i) {
-    scratch->limits[i] = t.begin[Min(i, t.rows - 1)];
-    scratch->limits[kMaxQueryRows + i] = t.end[Min(i, t.rows - 1)];
-  }
+  SetLimits(t, scratch->limits.data());
   auto* const rows = reinterpret_cast<int16_t*>(scratch->cut_keys.data());
   ForColumns(t, scratch,
              [&](const Columns& c, int vector) { Begin(t, c, vector, rows); });
@@ -470,10 +439,6 @@ void AttendPrefillInt16(const PrefillTile& t, const Int16Entries& entries,
   }
   ForColumns(t, scratch,
              [&](const Columns& c, int vector) { End(t, c, vector); });
-}
-
-bool HasInt16Attention() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 }  // namespace pyramidkv

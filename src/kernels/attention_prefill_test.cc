@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/attention_form.h"
 #include "kernels/elementwise.h"
 #include "kernels/int16_rows.h"
 #include "kernels/scalar_reference.h"
@@ -10,6 +11,8 @@
 
 namespace pyramidkv {
 namespace {
+
+bool Runs(AttentionForm form) { return Covers(Cpu(), FormNeeds(form)); }
 
 struct Case {
   int rows, group, head_dim, past, window;
@@ -238,7 +241,7 @@ void ExpectNearBf16(const Output& got, const Output& want) {
 }
 
 TEST(AttentionPrefill, Bf16MatchesOracle) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : kCases) {
     for (bool bias : {false, true}) {
       const Data d(c, bias);
@@ -273,7 +276,7 @@ Data Rising(const Case& c, Rise rise) {
 }
 
 TEST(AttentionPrefill, Bf16ScoresThatRise) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Rise rise : kRises) {
     const Case c = {33, 3, 64, 460, 0};
     Data d = Rising(c, rise);
@@ -290,7 +293,7 @@ TEST(AttentionPrefill, Bf16ScoresThatRise) {
 }
 
 TEST(AttentionPrefill, Bf16RowDoesNotDependOnItsTile) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : {Case{16, 3, 64, 201, 0}, Case{48, 3, 64, 313, 0},
                         Case{35, 1, 24, 300, 60}}) {
     std::vector<Data> all_data = {Data(c, true)};
@@ -335,7 +338,7 @@ void ExpectDroppedEntriesChangeNoBit(Form run) {
 }
 
 TEST(AttentionPrefill, Bf16DroppedEntriesChangeNoBit) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
   ExpectDroppedEntriesChangeNoBit(RunBf16);
 }
 
@@ -373,7 +376,7 @@ double RelativeError(const std::vector<float>& got,
 // by a ninth of that if they are independent. Logits are off by a few
 // millionths of the lengths of query and key.
 TEST(AttentionPrefill, Int16MatchesOracle) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   for (const Case& c : kCases) {
     for (bool bias : {false, true}) {
       const Data d(c, bias);
@@ -389,7 +392,7 @@ TEST(AttentionPrefill, Int16MatchesOracle) {
 // A channel that is far above the others, of keys or of values, leaves them
 // more exact than 8 bits would.
 TEST(AttentionPrefill, Int16OutlierChannels) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   for (int head_dim : {64, 80, 128, 256}) {
     const Case c = {48, 2, head_dim, 300, 0};
     Data d(c);
@@ -413,7 +416,7 @@ TEST(AttentionPrefill, Int16OutlierChannels) {
 // entry that takes half of the attention and has no value leaves the rest as
 // exact as it was.
 TEST(AttentionPrefill, Int16SinkWithoutValue) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   const Case c = {48, 3, 64, 4000, 0};
   Data d(c);
   for (float& x : d.k) x *= 0.1f;
@@ -427,7 +430,7 @@ TEST(AttentionPrefill, Int16SinkWithoutValue) {
 // A key of length 900 has units of 900 / 32767: a logit is off by up to half
 // of one for each channel of the query, at random.
 TEST(AttentionPrefill, Int16ScoresThatRise) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   for (const Rise rise : kRises) {
     const Case c = {33, 3, 64, 460, 0};
     Data d = Rising(c, rise);
@@ -445,7 +448,7 @@ TEST(AttentionPrefill, Int16ScoresThatRise) {
 }
 
 TEST(AttentionPrefill, Int16RowDoesNotDependOnItsTile) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   for (const Case& c : {Case{16, 3, 64, 201, 0}, Case{48, 3, 64, 313, 0},
                         Case{48, 1, 64, 100, 20}, Case{35, 1, 24, 300, 60}}) {
     std::vector<Data> all_data = {Data(c, true)};
@@ -462,7 +465,7 @@ TEST(AttentionPrefill, Int16RowDoesNotDependOnItsTile) {
 }
 
 TEST(AttentionPrefill, Int16DroppedEntriesChangeNoBit) {
-  if (!HasInt16Attention()) GTEST_SKIP() << "no AVX2";
+  if (!Runs(AttentionForm::kInt16)) GTEST_SKIP() << "no AVX2";
   ExpectDroppedEntriesChangeNoBit(RunInt16);
 }
 
@@ -494,8 +497,8 @@ TEST(AttentionPrefill, SkippedBlocks) {
     EXPECT_EQ(got.out, want.out);
     EXPECT_EQ(got.lse, want.lse);
   };
-  if (HasNativeBf16()) expect_equal(RunBf16);
-  if (HasInt16Attention()) expect_equal(RunInt16);
+  if (Runs(AttentionForm::kBf16)) expect_equal(RunBf16);
+  if (Runs(AttentionForm::kInt16)) expect_equal(RunInt16);
 }
 
 }  // namespace

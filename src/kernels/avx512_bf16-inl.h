@@ -1,8 +1,8 @@
-// What the kernels in AVX-512 BF16 intrinsics share. Debian's Highway has no
+// Pieces that the kernels in AVX-512 BF16 intrinsics share. Highway 1.0 has no
 // native bf16 dot product, so these stand beside it.
 //
-// Include it behind `#pragma GCC target(...)`, and nothing else: the target
-// is switched on behind all other includes, so that no inline function of a
+// Include it after `#pragma GCC target(...)`, and nothing else: the target
+// is switched on after all other includes, so that no inline function of a
 // header is compiled with it and then merged into code for older CPUs. All
 // here has internal linkage.
 

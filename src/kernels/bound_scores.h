@@ -21,7 +21,7 @@ constexpr size_t BoundGroupBytes(int head_dim) {
 }
 
 // Widens the bounds of block `block` of a group to k [head_dim], rounded
-// outwards; `first`: sets them to it. What is beyond f16 is cut off there.
+// outwards; `first`: sets them to it. Values beyond f16 are cut off there.
 void WidenBounds(const float* k, int head_dim, int block, bool first,
                  std::byte* group);
 

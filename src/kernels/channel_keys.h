@@ -3,7 +3,7 @@
 // which then cost the others nothing.
 //
 // They are not rotated, and 32 entries are written at once: one alone cannot be
-// stored, copied or left out. Codes lie as in kernels/kv_quant.h; behind them
+// stored, copied or left out. Codes lie as in kernels/kv_quant.h; after them
 // for each group of entries f16 scales [head_dim], then f16 lowest values
 // [head_dim].
 // Source: KIVI (arXiv 2402.02750), section 3.2. Departure: groups of 32 entries

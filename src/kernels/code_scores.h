@@ -39,7 +39,7 @@ inline constexpr int kChannelsOfSigns = 4;
 constexpr size_t CodeGroupBytes(int codes) {
   return size_t(kCodeGroup) * (codes / 2 + sizeof(uint16_t));
 }
-// Of one query.
+// A table is one query's.
 constexpr size_t CodeTableBytes(int codes) { return size_t(codes) * 16; }
 
 // Codes of k [head_dim] by signs: codes [head_dim / 4]. Returns the scale.

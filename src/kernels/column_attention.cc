@@ -79,7 +79,7 @@ HWY_INLINE void RunTile(const Tile& t, int row) {
 }
 
 // K of the columns [from, to) as [block of kWidth][head_dim, kWidth], zeros
-// behind the last.
+// after the last.
 void PackKeys(const ColumnAttentionArgs& a, int from, int to, float* k) {
   const int padded = (to - from + kWidth - 1) / kWidth * kWidth;
   for (int j = 0; j < padded; ++j) {
@@ -91,7 +91,7 @@ void PackKeys(const ColumnAttentionArgs& a, int from, int to, float* k) {
   }
 }
 
-// Queries of kColumnRows rows, scaled; rows behind the last give nothing.
+// Queries of kColumnRows rows, scaled; rows after the last give nothing.
 void PackRows(const ColumnAttentionArgs& a, int first, ColumnScratch* scratch,
               int* limits) {
   const int width = a.group * a.head_dim;
@@ -152,8 +152,8 @@ namespace {
 
 HWY_EXPORT(ColumnBlockT);
 
-// Sums of the block as they stand, zero behind the last column, and biases
-// behind the sums of the last head.
+// Sums of the block as they stand, zero after the last column, and biases
+// after the sums of the last head.
 void BeginBlock(const ColumnAttentionArgs& a, int from, int to,
                 ColumnScratch* scratch) {
   const int columns = to - from;
@@ -173,10 +173,14 @@ void RunBlock(const ColumnAttentionArgs& a, int block, ColumnScratch* scratch) {
   const int to = std::min(from + kColumnBlock, a.to);
   if (a.first_row(from) >= a.rows) return;
   BeginBlock(a, from, to, scratch);
-  if (a.bf16) {
-    ColumnBlockBf16(a, from, to, scratch);
-  } else {
-    HWY_DYNAMIC_DISPATCH(ColumnBlockT)(a, from, to, scratch);
+  switch (a.form) {
+    case AttentionForm::kBf16:
+      ColumnBlockBf16(a, from, to, scratch);
+      break;
+    case AttentionForm::kInt16:
+    case AttentionForm::kF32:
+      HWY_DYNAMIC_DISPATCH(ColumnBlockT)(a, from, to, scratch);
+      break;
   }
   for (int g = 0; g < a.group; ++g) {
     std::copy_n(scratch->sums.data() + size_t(g) * kColumnBlock, to - from,

@@ -1,8 +1,8 @@
-// What each entry receives from many query rows: the columns of the attention
+// Each entry receives attention from many query rows: columns of the attention
 // matrix, summed or maximised over the rows, without that matrix.
 //
 // A row's probabilities follow from the log-sum-exp that attention over the
-// same logits left behind (kernels/attention_prefill.h), so this costs the
+// same logits has given (kernels/attention_prefill.h), so this costs the
 // product of queries and keys once more, and no values.
 //
 // Entries lie in lanes, and the rows are added to what was there one after
@@ -24,6 +24,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "kernels/attention_form.h"
 #include "kernels/window_scores.h"
 
 namespace pyramidkv {
@@ -40,8 +41,7 @@ struct ColumnAttentionArgs {
   // q after RoPE: row i, head g at q + i * q_stride + g * head_dim.
   const float* q = nullptr;
   size_t q_stride = 0;
-  // Log-sum-exp of each row's logits: lse + i * lse_stride + g. bf16 wants
-  // it from AttendPrefillBf16: then a row's probabilities sum to 1.
+  // Log-sum-exp of each row's logits: lse + i * lse_stride + g.
   const float* lse = nullptr;
   size_t lse_stride = 0;
   const float* k = nullptr;     // [entries, head_dim]
@@ -49,11 +49,13 @@ struct ColumnAttentionArgs {
   // Row i is entry first_end + i - 1 and sees the entries [0, first_end + i).
   int first_end = 0;
   // An entry receives only from rows that are at least so many entries
-  // behind it; 0: from itself, too.
+  // after it; 0: from itself, too.
   int min_distance = 0;
   int from = 0, to = 0;   // the columns wanted, [from, to)
   bool max_rows = false;  // maximum over the rows, else their sum
-  bool bf16 = false;      // bf16 products; REQUIRES: HasNativeBf16()
+  // The one of the attention that gave lse: products take the same, so that
+  // a row's probabilities sum to 1 (kInt16 is near enough to f32).
+  AttentionForm form = AttentionForm::kF32;
   // Column j of head g at received[g * received_stride + j - from]: what was
   // there plus the sum, or the larger of it and the maximum. Start with 0.
   float* received = nullptr;

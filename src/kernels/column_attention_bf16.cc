@@ -84,7 +84,7 @@ void RunTile(const Tile& t) {
 inline __m128i RoundEight(__m256 x) { return (__m128i)_mm256_cvtneps_pbh(x); }
 
 // K of the columns [from, to) as [block of kWidth][pairs, kWidth], zeros
-// behind the last.
+// after the last.
 void PackKeys(const ColumnAttentionArgs& a, int from, int to, uint32_t* k) {
   const int padded = (to - from + kWidth - 1) / kWidth * kWidth;
   for (int j = 0; j < padded; ++j) {
@@ -101,7 +101,7 @@ void PackKeys(const ColumnAttentionArgs& a, int from, int to, uint32_t* k) {
   }
 }
 
-// Queries of kColumnRows rows, scaled; rows behind the last give nothing.
+// Queries of kColumnRows rows, scaled; rows after the last give nothing.
 void PackRows(const ColumnAttentionArgs& a, int first, uint32_t* q, float* lse,
               int* limits) {
   const int width = a.group * a.head_dim;

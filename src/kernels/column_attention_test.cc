@@ -15,6 +15,12 @@
 namespace pyramidkv {
 namespace {
 
+// With products of their own; kInt16 takes those of kF32.
+constexpr AttentionForm kColumnForms[] = {AttentionForm::kF32,
+                                          AttentionForm::kBf16};
+
+bool Runs(AttentionForm form) { return Covers(Cpu(), FormNeeds(form)); }
+
 using Group = WindowScoresArgs::Group;
 
 // Rows behind `past` entries; the columns [from, to) (to = 0: all).
@@ -77,9 +83,9 @@ struct Problem {
   std::vector<float> received;  // [group, received_stride]
 };
 
-std::vector<float> Compute(const Case& c, bool max_rows, bool bf16) {
+std::vector<float> Compute(const Case& c, bool max_rows, AttentionForm form) {
   Problem problem(c, max_rows);
-  problem.args.bf16 = bf16;
+  problem.args.form = form;
   ColumnScratch scratch;
   ColumnAttention(problem.args, &scratch);
   return problem.received;
@@ -97,7 +103,8 @@ TEST(ColumnAttention, MatchesOracle) {
       for (bool max_rows : {false, true}) {
         SCOPED_TRACE(testing::Message() << "rows " << c.rows << " head_dim "
                                         << c.head_dim << " max " << max_rows);
-        ExpectNear(Compute(c, max_rows, false), Want(c, max_rows), 1e-5f);
+        ExpectNear(Compute(c, max_rows, AttentionForm::kF32), Want(c, max_rows),
+                   1e-5f);
       }
     }
   });
@@ -106,10 +113,10 @@ TEST(ColumnAttention, MatchesOracle) {
 // Queries and keys of 8 bits: a logit of up to 20 is wrong by a few
 // hundredths, so is a probability by as much of itself.
 TEST(ColumnAttention, Bf16IsNearF32) {
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
   for (const Case& c : kCases) {
     for (bool max_rows : {false, true}) {
-      const auto got = Compute(c, max_rows, true);
+      const auto got = Compute(c, max_rows, AttentionForm::kBf16);
       const auto want = Want(c, max_rows);
       ExpectNear(got, want, 0.06f);
       double error = 0, size = 0;
@@ -123,9 +130,9 @@ TEST(ColumnAttention, Bf16IsNearF32) {
 }
 
 // In any slices of rows and columns: the same bits.
-void CheckSlices(bool max_rows, bool bf16) {
+void CheckSlices(bool max_rows, AttentionForm form) {
   const Case c = {70, 3, 64, 230, 0, 0, 3, true};
-  const auto want = Compute(c, max_rows, bf16);
+  const auto want = Compute(c, max_rows, form);
   const int columns = c.past + c.rows;
   const std::pair<int, int> slices[] = {{1, 299}, {7, 50}, {33, 192}, {70, 1}};
   for (const auto& [rows, width] : slices) {
@@ -134,7 +141,7 @@ void CheckSlices(bool max_rows, bool bf16) {
     for (int row = 0; row < c.rows; row += rows) {
       for (int from = 0; from < columns; from += width) {
         ColumnAttentionArgs part = problem.args;
-        part.bf16 = bf16;
+        part.form = form;
         part.rows = std::min(rows, c.rows - row);
         part.q += row * part.q_stride;
         part.lse += row * part.lse_stride;
@@ -151,28 +158,30 @@ void CheckSlices(bool max_rows, bool bf16) {
 
 TEST(ColumnAttention, SlicesChangeNoBit) {
   ForAllTargets([] {
-    for (bool max_rows : {false, true}) CheckSlices(max_rows, false);
+    for (bool max_rows : {false, true})
+      CheckSlices(max_rows, AttentionForm::kF32);
   });
-  if (!HasNativeBf16()) GTEST_SKIP() << "no AVX-512 BF16";
-  for (bool max_rows : {false, true}) CheckSlices(max_rows, true);
+  if (!Runs(AttentionForm::kBf16)) GTEST_SKIP() << "no AVX-512 BF16";
+  for (bool max_rows : {false, true})
+    CheckSlices(max_rows, AttentionForm::kBf16);
 }
 
 // Heads of different lengths over threads: what each gives alone.
 TEST(ColumnAttentionThreaded, SameBitsForAnyNumberOfThreads) {
-  for (bool bf16 : {false, true}) {
-    if (bf16 && !HasNativeBf16()) continue;
+  for (AttentionForm form : kColumnForms) {
+    if (!Runs(form)) continue;
     for (int threads : {1, 2, 3}) {
       ThreadPool pool(threads);
       std::vector<std::unique_ptr<Problem>> problems;
       std::vector<ColumnAttentionArgs> heads;
       for (const Case& c : kCases) {
         problems.push_back(std::make_unique<Problem>(c));
-        problems.back()->args.bf16 = bf16;
+        problems.back()->args.form = form;
         heads.push_back(problems.back()->args);
       }
       ColumnAttention(heads, &pool);
       for (size_t i = 0; i < problems.size(); ++i) {
-        EXPECT_EQ(problems[i]->received, Compute(kCases[i], false, bf16)) << i;
+        EXPECT_EQ(problems[i]->received, Compute(kCases[i], false, form)) << i;
       }
     }
   }
@@ -182,7 +191,7 @@ TEST(ColumnAttentionThreaded, SameBitsForAnyNumberOfThreads) {
 // then all column sums.
 std::vector<float> PromptSums(const std::vector<float>& q,
                               const std::vector<float>& k, int group,
-                              int head_dim, float scale, bool bf16) {
+                              int head_dim, float scale, AttentionForm form) {
   const size_t width = size_t(group) * head_dim;
   const int rows = static_cast<int>(q.size() / width);
   std::vector<float> lse(size_t(rows) * group), out(q.size());
@@ -202,7 +211,7 @@ std::vector<float> PromptSums(const std::vector<float>& q,
     t.lse = &lse[size_t(first) * group];
     t.lse_stride = group;
     for (int i = 0; i < t.rows; ++i) t.end[i] = first + i + 1;
-    if (bf16) {
+    if (form == AttentionForm::kBf16) {
       AttendPrefillBf16(t, k16.data(), v16.data(), &prefill);
     } else {
       AttendPrefill(t, k.data(), k.data(), &prefill);
@@ -221,7 +230,7 @@ std::vector<float> PromptSums(const std::vector<float>& q,
   a.k = k.data();
   a.first_end = 1;
   a.to = rows;
-  a.bf16 = bf16;
+  a.form = form;
   a.received = received.data();
   a.received_stride = rows;
   ColumnScratch scratch;
@@ -231,12 +240,12 @@ std::vector<float> PromptSums(const std::vector<float>& q,
 
 // Every row gives 1 in all, in bf16 too: both kernels round the same.
 TEST(ColumnAttention, RowsGiveOneInAll) {
-  for (bool bf16 : {false, true}) {
-    if (bf16 && !HasNativeBf16()) continue;
+  for (AttentionForm form : kColumnForms) {
+    if (!Runs(form)) continue;
     const int group = 3, head_dim = 64, rows = 531;
     const auto q = RandomFloats(size_t(rows) * group * head_dim, 7);
     const auto k = RandomFloats(size_t(rows) * head_dim, 8);
-    const auto sums = PromptSums(q, k, group, head_dim, 0.31f, bf16);
+    const auto sums = PromptSums(q, k, group, head_dim, 0.31f, form);
     for (int g = 0; g < group; ++g) {
       const auto* head = &sums[size_t(g) * rows];
       EXPECT_NEAR(std::accumulate(head, head + rows, 0.0) / rows, 1.0, 5e-6);
@@ -269,9 +278,9 @@ TEST(ColumnAttention, GoldenColumnSums) {
                                     0.080472f, 0.047125f, 0.090712f, 0.049372f,
                                     0.051540f, 0.024580f, 0.025670f, 0.030935f};
   const auto q = GoldenRows(2, 2.0f), k = GoldenRows(1, 1.0f);
-  for (bool bf16 : {false, true}) {  // which holds these values exactly
-    if (bf16 && !HasNativeBf16()) continue;
-    auto got = PromptSums(q, k, 1, 8, 0.5f, bf16);
+  for (AttentionForm form : kColumnForms) {  // bf16 holds these values exactly
+    if (!Runs(form)) continue;
+    auto got = PromptSums(q, k, 1, 8, 0.5f, form);
     ExpectNear(got, sums, 3e-6f);
     for (int j = 0; j < 16; ++j) got[j] /= static_cast<float>(16 - j);
     ExpectNear(got, means, 1e-6f);

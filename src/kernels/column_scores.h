@@ -21,8 +21,8 @@ constexpr size_t ColumnBlockBytes(int columns) {
   return size_t(kColumnBlock) * (columns + sizeof(uint16_t));
 }
 
-// Stores x [columns] as row `row` of a block, 0 <= row < kColumnBlock. What is
-// not finite is cut off at what f16 scales reach, a NaN is 0.
+// Stores x [columns] as row `row` of a block, 0 <= row < kColumnBlock.
+// Infinities are cut off at what f16 scales reach, a NaN is 0.
 void StoreColumns(const float* x, int columns, int row, std::byte* block);
 void LoadColumns(const std::byte* block, int columns, int row, float* x);
 void CopyColumns(int columns, int from, int to, std::byte* block);

@@ -53,7 +53,7 @@ void Round(const float* x, size_t n, float factor, int16_t* to) {
   }
 }
 
-// Of a row that has no whole numbers: 0, or NaN where it is not finite.
+// The scale of a row of zeros: 0, or NaN where the values are not finite.
 float ScaleOfZeros(const IntegerUnit& unit) {
   return unit.keep != 0 ? 0.0f : unit.unit;
 }

@@ -9,8 +9,8 @@
 namespace pyramidkv {
 namespace {
 
-// Of the mean weight: the queries to come may be larger in a channel than
-// those that were seen.
+// A part of the mean weight: the queries to come may be larger in a channel
+// than those that were seen.
 constexpr double kLeastWeight = 0.05;
 
 std::vector<float> Means(int head_dim, int rows, const float* k) {

@@ -1,5 +1,5 @@
-// What makes quantised keys err less: their mean, which is taken off before
-// they are rounded, and the channels that queries are large in.
+// Two things make quantised keys err less: their mean, which is taken off
+// before they are rounded, and the channels that queries are large in.
 //
 // Attention adds up q.k over channels. The mean of a head's keys adds the same
 // to all logits of a query, q.mean, so it need not be rounded with each key,
@@ -23,9 +23,9 @@
 
 namespace pyramidkv {
 
-// Of rows k [rows, head_dim] and q [queries, group, head_dim], of which the
-// rows of one query lie `q_stride` values apart. REQUIRES: rows, queries > 0.
-// Where they are not finite, what changes nothing but ties.
+// The rounding for rows k [rows, head_dim] and q [queries, group, head_dim], of
+// which the rows of one query lie `q_stride` values apart. REQUIRES: rows,
+// queries > 0. Where they are not finite, what changes nothing but ties.
 std::vector<float> FitKeyRounding(int head_dim, int rows, const float* k,
                                   int queries, int group, size_t q_stride,
                                   const float* q);

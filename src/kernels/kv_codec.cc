@@ -1,6 +1,5 @@
 #include "kernels/kv_codec.h"
 
-#include <cpuid.h>
 #include <immintrin.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "kernels/channel_keys.h"
 #include "kernels/kv_quant.h"
 
@@ -65,15 +65,6 @@ constexpr int kChunk = 64;
 constexpr int kLanes = 16;
 constexpr int kPairStride = 2 * kLanes;
 
-bool HasF16c() {
-  static const bool has = [] {
-    unsigned a, b, c = 0, d;
-    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) &&
-           (c & bit_F16C) != 0;
-  }();
-  return has;
-}
-
 // n % 8 == 0 in all conversions.
 __attribute__((target("avx,f16c"))) void EncodeF16Hardware(const float* in,
                                                            int n,
@@ -107,11 +98,11 @@ struct F32 {
 struct F16 {
   using Bits = uint16_t;
   static void Encode(const float* in, int n, Bits* out) {
-    if (HasF16c()) return EncodeF16Hardware(in, n, out);
+    if (Cpu().f16c) return EncodeF16Hardware(in, n, out);
     for (int i = 0; i < n; ++i) out[i] = F16FromF32(in[i]);
   }
   static void Decode(const Bits* in, int n, float* out) {
-    if (HasF16c()) return DecodeF16Hardware(in, n, out);
+    if (Cpu().f16c) return DecodeF16Hardware(in, n, out);
     for (int i = 0; i < n; ++i) out[i] = F32FromF16(in[i]);
   }
 };
@@ -136,8 +127,10 @@ void WithCodec(Codec codec, Function f) {
       return f(F16{});
     case Codec::kBf16:
       return f(Bf16{});
-    default:
-      DCHECK(!IsQuantized(codec));
+    case Codec::kInt8:
+    case Codec::kInt4:
+    case Codec::kInt2:
+      DCHECK(!"a codec without scales");
   }
 }
 

@@ -15,31 +15,46 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <string_view>
 
 namespace pyramidkv {
 
 inline constexpr int kPageEntries = 64;  // of the cache; the most there are
 
-// Quantised ones (kernels/kv_quant.h has their layout): kInt2 for V only.
+// Quantised ones: kernels/kv_quant.h has their layout.
 enum class Codec : uint8_t { kF32, kF16, kBf16, kInt8, kInt4, kInt2 };
 
-constexpr bool IsQuantized(Codec c) {
-  return c == Codec::kInt8 || c == Codec::kInt4 || c == Codec::kInt2;
+// All that tells a codec from another but its arithmetic. Switches over codecs
+// have no default, so the compiler finds what a new row needs.
+struct CodecTraits {
+  Codec codec;
+  std::string_view name;  // in cache specs
+  int bits;               // of a value
+  bool quantized;         // groups of channels have a scale
+  float zero;             // the code of 0; a value is (code - zero) * scale
+  bool of_keys;           // K may be stored so; V always
+};
+inline constexpr CodecTraits kCodecTraits[] = {
+    {Codec::kF32, "f32", 32, false, 0.0f, true},
+    {Codec::kF16, "f16", 16, false, 0.0f, true},
+    {Codec::kBf16, "bf16", 16, false, 0.0f, true},
+    {Codec::kInt8, "int8", 8, true, 128.0f, true},
+    {Codec::kInt4, "int4", 4, true, 8.0f, true},
+    {Codec::kInt2, "int2", 2, true, 1.5f, false},
+};
+constexpr const CodecTraits& TraitsOf(Codec c) {
+  return kCodecTraits[static_cast<int>(c)];
 }
-constexpr int CodecBits(Codec c) {
-  switch (c) {
-    case Codec::kF32:
-      return 32;
-    case Codec::kInt8:
-      return 8;
-    case Codec::kInt4:
-      return 4;
-    case Codec::kInt2:
-      return 2;
-    default:
-      return 16;
+static_assert([] {
+  for (int i = 0; i < int{std::size(kCodecTraits)}; ++i) {
+    if (static_cast<int>(kCodecTraits[i].codec) != i) return false;
   }
-}
+  return true;
+}());
+
+constexpr bool IsQuantized(Codec c) { return TraitsOf(c).quantized; }
+constexpr int CodecBits(Codec c) { return TraitsOf(c).bits; }
 // REQUIRES: not quantised.
 constexpr size_t CodecBytes(Codec c) { return CodecBits(c) / 8; }
 
@@ -50,11 +65,9 @@ inline constexpr int kQuantGroup = 32;
 constexpr int QuantGroups(int head_dim) {
   return (head_dim + kQuantGroup - 1) / kQuantGroup;
 }
-// The code of 0; a value is (code - zero) * scale.
-constexpr float QuantZero(Codec c) {
-  return c == Codec::kInt8 ? 128.0f : c == Codec::kInt4 ? 8.0f : 1.5f;
-}
-// Bytes of a page's codes of K or V; the scales lie behind them.
+// REQUIRES: quantised.
+constexpr float QuantZero(Codec c) { return TraitsOf(c).zero; }
+// Bytes of a page's codes of K or V; the scales lie after them.
 constexpr size_t QuantCodeBytes(Codec c, int head_dim, int entries) {
   return size_t(entries) * head_dim * CodecBits(c) / 8;
 }
@@ -89,12 +102,12 @@ struct PageFormat {
   }
 };
 
-// What quantised entries have in common.
+// How quantised entries are rounded alike.
 struct Rounding {
   // [2, head_dim] (kernels/key_rounding.h), the same for all keys of a page;
   // null: none.
   const float* keys = nullptr;
-  // Of all groups of K and of V; 0: each group has a scale of its own.
+  // For all groups of K and of V; 0: each group has a scale of its own.
   float scale_k = 0, scale_v = 0;
 };
 

@@ -63,9 +63,20 @@ std::span<const float> Divisors(Codec codec) {
   static constexpr float k8[] = {-127.0f};
   static constexpr float k4[] = {-8.0f, -7.6f, -8.5f, -9.0f, -9.6f};
   static constexpr float k2[] = {1.5f, 1.8f, 2.1f, 2.4f};
-  if (codec == Codec::kInt8) return k8;
-  if (codec == Codec::kInt4) return k4;
-  return k2;
+  switch (codec) {
+    case Codec::kInt8:
+      return k8;
+    case Codec::kInt4:
+      return k4;
+    case Codec::kInt2:
+      return k2;
+    case Codec::kF32:
+    case Codec::kF16:
+    case Codec::kBf16:
+      break;
+  }
+  DCHECK(!"a quantised codec");
+  return {};
 }
 
 // The first of the values that are largest, with its sign: the codes reach
@@ -123,7 +134,7 @@ float QuantizeGroup(Codec codec, const float* x, int n, float given,
   return scale;
 }
 
-// Codes of a block of rotated channels, `first` channels behind the first one
+// Codes of a block of rotated channels, `first` channels after the first one
 // of scales[0], go to a neighbour where that lowers the weighted error: that
 // of channel i is corrected by what the others leave. With e the errors, it is
 // e' W e, W[i][j] = mixed[i ^ j]: both sides of diagonal weights are Hadamard
@@ -239,7 +250,7 @@ void RotateChannels(int head_dim, float* x) {
 void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
                     const Rounding& rounding, std::byte* half) {
   const auto [codec, is_k, head_dim, entries] = shape;
-  DCHECK(IsQuantized(codec) && !(is_k && codec == Codec::kInt2));
+  DCHECK(IsQuantized(codec) && (!is_k || TraitsOf(codec).of_keys));
   const float* const key_rounding = is_k ? rounding.keys : nullptr;
   const float given = is_k ? rounding.scale_k : rounding.scale_v;
   const int chunk = head_dim % kChunk == 0 ? kChunk : RotationBlock(head_dim);
@@ -316,7 +327,8 @@ float LargestScale(Codec codec, int head_dim, const float* x, int rows,
     RotateChannels(head_dim, row.data());
     for (float value : row) largest = std::max(largest, std::fabs(value));
   }
-  const float codes = QuantZero(codec) - (codec == Codec::kInt2 ? 0.0f : 1.0f);
+  const float codes =
+      static_cast<float>((1 << CodecBits(codec)) - 1) - QuantZero(codec);
   const float scale = RoundedScale(largest / codes);
   return std::isfinite(scale) ? scale : 0.0f;
 }

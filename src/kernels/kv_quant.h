@@ -12,7 +12,7 @@
 // of a word is at bits * (i / 4) of its byte i % 4):
 //   K [entries / 16][head_dim / n][16]   words of n channels, keys in lanes
 //   V [entries / n][head_dim]            words of n entries, channels in lanes
-//   behind each: scales, f16 [groups][entries]
+//   after each: scales, f16 [groups][entries]
 //
 // No errors; preconditions are stated. Callable from any thread.
 
@@ -38,10 +38,10 @@ struct QuantHalf {
   int entries;
 };
 
-// One row into slot `slot` of the K or V half of a page, and back. What is
-// beyond f16 is cut off there; a NaN makes its groups NaN. Where `rounding` has
-// weights, keys of four bits go to the next code where that lowers the weighted
-// error of the row, one channel after the other.
+// One row into slot `slot` of the K or V half of a page, and back. Values
+// beyond f16 are cut off there; a NaN makes its groups NaN. Where `rounding`
+// has weights, keys of four bits go to the next code where that lowers the
+// weighted error of the row, one channel after the other.
 void StoreQuantized(const QuantHalf& shape, const float* row, int slot,
                     const Rounding& rounding, std::byte* half);
 void LoadQuantized(const QuantHalf& shape, const std::byte* half, int slot,

@@ -1,7 +1,7 @@
-// What the forms of kernels/matmul_int8.h share: how quantised rows lie, what
+// The forms of kernels/matmul_int8.h share this: how quantised rows lie, what
 // a call is, and the formats of tiles as compile-time constants.
 //
-// Include it in front of `#pragma GCC target(...)`. Code behind that pragma
+// Include it before `#pragma GCC target(...)`. Code after that pragma
 // gets plain pointers and calls no inline function of a header, which would
 // be merged into code for older CPUs.
 

@@ -1,5 +1,8 @@
 #include "kernels/matmul_int8.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/check.h"
 #include "kernels/matmul_int8-inl.h"
 
@@ -21,27 +24,32 @@ Int8Rows::Group NextGroup(int first, int left, bool fine) {
 
 }  // namespace
 
-bool HasInt8Form(Int8Form form) {
+const char* FormName(Int8Form form) {
   switch (form) {
     case Int8Form::kVnni:
-      return __builtin_cpu_supports("avx512vnni") &&
-             __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl");
+      return "vnni";
     case Int8Form::kAvx2:
-      // And f16c, which no CPU with AVX2 lacks.
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return "avx2";
   }
-  return false;
+  return "";
 }
 
-bool HasInt8Products() {
-  return HasInt8Form(Int8Form::kVnni) || HasInt8Form(Int8Form::kAvx2);
+CpuFeatures FormNeeds(Int8Form form) {
+  CpuFeatures needs;
+  needs.avx512_vnni = form == Int8Form::kVnni;
+  needs.avx2 = form == Int8Form::kAvx2;
+  return needs;
+}
+
+bool HasInt8Products(const CpuFeatures& cpu) {
+  return std::any_of(
+      std::begin(kInt8Forms), std::end(kInt8Forms),
+      [&](Int8Form form) { return Covers(cpu, FormNeeds(form)); });
 }
 
 Int8Rows::Int8Rows()
-    : Int8Rows(HasInt8Form(Int8Form::kVnni) ? Int8Form::kVnni
-                                            : Int8Form::kAvx2) {}
+    : Int8Rows(Covers(Cpu(), FormNeeds(Int8Form::kVnni)) ? Int8Form::kVnni
+                                                         : Int8Form::kAvx2) {}
 
 void Int8Rows::Set(const float* x, int rows, int cols, int fine_rows,
                    ThreadPool* pool) {

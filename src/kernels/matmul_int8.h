@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "kernels/weight_tiles.h"
 
@@ -27,12 +28,14 @@ namespace pyramidkv {
 // Prompt rows of one kernel: their sums fill the registers.
 inline constexpr int kInt8RowGroup = 12;
 
-// The instructions that the products are made of.
+// The instructions that the products are made of; the faster first.
 enum class Int8Form { kVnni, kAvx2 };
+inline constexpr Int8Form kInt8Forms[] = {Int8Form::kVnni, Int8Form::kAvx2};
+const char* FormName(Int8Form form);
+CpuFeatures FormNeeds(Int8Form form);
 
-// True where the CPU has what a form needs, and what any of them does.
-bool HasInt8Form(Int8Form form);
-bool HasInt8Products();
+// True where the CPU runs one of the forms.
+bool HasInt8Products(const CpuFeatures& cpu = Cpu());
 
 // Rows are quantised in groups of rows that one kernel takes, whose blocks
 // follow each other:
@@ -41,7 +44,7 @@ bool HasInt8Products();
 class Int8Rows {
  public:
   Int8Rows();  // the fastest form of this CPU
-  // REQUIRES: HasInt8Form(form).
+  // REQUIRES: a CPU with what the form needs.
   explicit Int8Rows(Int8Form form) : form_(form) {}
 
   struct Group {

@@ -14,6 +14,9 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 
+#include "kernels/avx2_int8-inl.h"
+#include "kernels/matmul_int8_rows-inl.h"
+
 namespace pyramidkv {
 namespace {
 
@@ -30,21 +33,11 @@ inline void PrefetchLines(const uint8_t* at, int bytes) {
   }
 }
 
-template <class T>
-inline T Read(const void* p) {
-  T value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
-
-inline __m256i Load(const uint8_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
 inline __m128i Load8(const uint8_t* p) {
   return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
 }
 
-// What a step over some columns multiplies: two vectors for each half of the
+// A step over some columns multiplies these: two vectors for each half of the
 // 16 rows.
 struct Quants {
   __m256i v[2][2];  // [part of the step][half of the rows]
@@ -91,7 +84,7 @@ struct Arithmetic {
   static constexpr bool kNarrowSums = F::kBits == 4;
   static constexpr int kStepColumns = kWide ? 4 : 8;
   static constexpr int kSteps = kBlockCols / kStepColumns;
-  // Of a row and half.
+  // How many a row and half has.
   static constexpr int kSums = kPlanes == 2 && !kWide ? 2 : 1;
   static constexpr int kRowsAtOnce = 4 / kSums;  // what registers hold
 
@@ -174,9 +167,6 @@ struct Arithmetic {
   }
 };
 
-inline __m256 Halves(const uint8_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
 inline __m256 Unsigned8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(Load8(p)));
 }
@@ -184,7 +174,7 @@ inline __m256 Signed8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(p)));
 }
 
-// Of 8 rows. a: d (of the first 16 columns in Q6_K); b: m (d of the others).
+// For 8 rows. a: d (of the first 16 columns in Q6_K); b: m (d of the others).
 template <class F>
 inline void LoadScales(const uint8_t* super, const uint8_t* scales, int half,
                        __m256* a, __m256* b) {
@@ -321,140 +311,62 @@ inline __m256i FirstLanes(int count) {
                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-template <class F, int kGroup, int kPlanes>
-void RowGroup(const Int8Call& c, const Int8Rows::Group& rows) {
-  for (int g = c.first; g < c.first + c.count; ++g) {
-    __m256 acc[kGroup][2];
-    GroupProduct<F, kGroup, kPlanes>(c.tiles + g * c.group_bytes,
-                                     c.x + rows.offset, c.blocks, acc);
-    const int left = c.outputs - g * kGroupRows;
-    float* y = c.y + rows.first * c.y_stride + g * kGroupRows;
-    for (int r = 0; r < rows.rows; ++r, y += c.y_stride) {
-      if (left >= kGroupRows) {
-        _mm256_storeu_ps(y, acc[r][0]);
-        _mm256_storeu_ps(y + kHalfRows, acc[r][1]);
-      } else {
-        _mm256_maskstore_ps(y, FirstLanes(left), acc[r][0]);
-        _mm256_maskstore_ps(y + kHalfRows, FirstLanes(left - kHalfRows),
-                            acc[r][1]);
+struct Avx2 {
+  template <class F, int kGroup, int kPlanes>
+  static void RowGroup(const Int8Call& c, const Int8Rows::Group& rows) {
+    for (int g = c.first; g < c.first + c.count; ++g) {
+      __m256 acc[kGroup][2];
+      GroupProduct<F, kGroup, kPlanes>(c.tiles + g * c.group_bytes,
+                                       c.x + rows.offset, c.blocks, acc);
+      const int left = c.outputs - g * kGroupRows;
+      float* y = c.y + rows.first * c.y_stride + g * kGroupRows;
+      for (int r = 0; r < rows.rows; ++r, y += c.y_stride) {
+        if (left >= kGroupRows) {
+          _mm256_storeu_ps(y, acc[r][0]);
+          _mm256_storeu_ps(y + kHalfRows, acc[r][1]);
+        } else {
+          _mm256_maskstore_ps(y, FirstLanes(left), acc[r][0]);
+          _mm256_maskstore_ps(y + kHalfRows, FirstLanes(left - kHalfRows),
+                              acc[r][1]);
+        }
       }
     }
   }
-}
 
-struct Avx2 {
-  template <class F>
-  static void Run(const Int8Call& c) {
-    for (int i = 0; i < c.group_count; ++i) {
-      const Int8Rows::Group& group = c.groups[i];
-      if (group.planes == 1) {
-        RowGroup<F, kInt8RowGroup, 1>(c, group);
-      } else if (group.padded_rows == 1) {
-        RowGroup<F, 1, 2>(c, group);
-      } else if (group.padded_rows == 2) {
-        RowGroup<F, 2, 2>(c, group);
-      } else if (group.padded_rows == 4) {
-        RowGroup<F, 4, 2>(c, group);
-      } else {
-        RowGroup<F, kFineGroup, 2>(c, group);
+  template <int kPlanes>
+  static BlockSums QuantizeBlock(const float* x, uint8_t* to, float* unit) {
+    constexpr float kMost = kPlanes == 2 ? 127.0f * 256 : 127.0f;
+    __m256 v[4];
+    for (int i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + 8 * i);
+    __m256i q[4];
+    *unit = RoundToWhole(v, kMost, 0.0f, q);
+    const int half = Sum(_mm256_add_epi32(q[0], q[1]));
+    const int all = half + Sum(_mm256_add_epi32(q[2], q[3]));
+    auto* const planes = reinterpret_cast<__m256i*>(to);
+    if (kPlanes == 2) {
+      // q = 256 high + low with low in [-128, 127].
+      __m256i high[4];
+      for (int i = 0; i < 4; ++i) {
+        high[i] = _mm256_srai_epi32(
+            _mm256_add_epi32(q[i], _mm256_set1_epi32(128)), 8);
+        q[i] = _mm256_sub_epi32(q[i], _mm256_slli_epi32(high[i], 8));
       }
+      _mm256_storeu_si256(planes, PackBytes(high));
     }
+    _mm256_storeu_si256(planes + (kPlanes - 1), PackBytes(q));
+    return {all, half};
   }
 };
-
-// Of magnitudes, as integers: a NaN is the largest of all.
-inline float MaxOfLanes(__m256i v) {
-  __m128i m =
-      _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
-  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
-  return _mm_cvtss_f32(_mm_castsi128_ps(m));
-}
-inline int SumOfLanes(__m256i v) {
-  __m128i s =
-      _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-  return _mm_cvtsi128_si32(s);
-}
-
-// The low bytes of 32 values that fit them.
-inline void StoreBytes(const __m256i (&v)[4], uint8_t* to) {
-  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]),
-                                           _mm256_packs_epi32(v[2], v[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                      _mm256_permutevar8x32_epi32(bytes, order));
-}
-
-// One block of one row into its place within a group.
-template <int kPlanes>
-void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
-  constexpr float kMost = kPlanes == 2 ? 127.0f * 256 : 127.0f;
-  const __m256 sign = _mm256_set1_ps(-0.0f);
-  __m256 v[4];
-  __m256i largest = _mm256_setzero_si256();
-  for (int i = 0; i < 4; ++i) {
-    v[i] = _mm256_loadu_ps(x + 8 * i);
-    largest = _mm256_max_epi32(
-        largest, _mm256_castps_si256(_mm256_andnot_ps(sign, v[i])));
-  }
-  const IntegerUnit unit = IntegerUnitFor(MaxOfLanes(largest), kMost, 0.0f);
-  const __m256 factor = _mm256_set1_ps(unit.factor);
-  const __m256i keep = _mm256_set1_epi32(unit.keep);
-  __m256i q[4];
-  for (int i = 0; i < 4; ++i) {
-    q[i] =
-        _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor)), keep);
-  }
-  const int sum_a = SumOfLanes(_mm256_add_epi32(q[0], q[1]));
-  const int sum = sum_a + SumOfLanes(_mm256_add_epi32(q[2], q[3]));
-  uint8_t* values = to + row * kPlanes * kBlockCols;
-  if (kPlanes == 2) {
-    // q = 256 high + low with low in [-128, 127].
-    __m256i high[4];
-    for (int i = 0; i < 4; ++i) {
-      high[i] =
-          _mm256_srai_epi32(_mm256_add_epi32(q[i], _mm256_set1_epi32(128)), 8);
-      q[i] = _mm256_sub_epi32(q[i], _mm256_slli_epi32(high[i], 8));
-    }
-    StoreBytes(high, values);
-  }
-  StoreBytes(q, values + (kPlanes - 1) * kBlockCols);
-  const float scale = unit.unit;
-  const float scaled_sum = scale * static_cast<float>(sum);
-  const int minus_sum = -sum, minus_half = -sum_a;
-  uint8_t* numbers = to + group * kPlanes * kBlockCols + 4 * row;
-  __builtin_memcpy(numbers, &scale, 4);
-  __builtin_memcpy(numbers + 4 * group, &scaled_sum, 4);
-  __builtin_memcpy(numbers + 8 * group, &minus_sum, 4);
-  __builtin_memcpy(numbers + 12 * group, &minus_half, 4);
-}
-
-template <int kPlanes>
-void QuantizeBlocks(const float* x, int r, int padded, int cols, uint8_t* to) {
-  for (int b = 0; b < cols / kBlockCols; ++b, x += kBlockCols) {
-    QuantizeBlock<kPlanes>(x, r, padded, to);
-    to += padded * BlockRowBytes(kPlanes);
-  }
-}
 
 }  // namespace
 
 void QuantizeRowAvx2(const float* x, const Int8Rows::Group& group, int r,
                      int cols, uint8_t* to) {
-  const int padded = group.padded_rows;
-  const int row = group.first + (r < group.rows ? r : group.rows - 1);
-  x += size_t(row) * cols;
-  if (group.planes == 2) {
-    QuantizeBlocks<2>(x, r, padded, cols, to);
-  } else {
-    QuantizeBlocks<1>(x, r, padded, cols, to);
-  }
+  QuantizeRow<Avx2>(x, group, r, cols, to);
 }
 
 void MultiplyTilesAvx2(const TileFormat& tile, const Int8Call& call) {
-  RunInt8Format<Avx2>(tile, call);
+  RunInt8Format<EachGroup<Avx2>>(tile, call);
 }
 
 }  // namespace pyramidkv

@@ -40,7 +40,8 @@ std::vector<float> Rounded(std::vector<float> x, bool fine) {
 class MatMulInt8 : public testing::TestWithParam<Int8Form> {
  protected:
   void SetUp() override {
-    if (!HasInt8Form(GetParam())) GTEST_SKIP() << "not on this CPU";
+    if (!Covers(Cpu(), FormNeeds(GetParam())))
+      GTEST_SKIP() << "not on this CPU";
   }
   std::vector<float> Multiply(const QuantizedMatrix& w,
                               const std::vector<float>& x, int rows,
@@ -49,12 +50,8 @@ class MatMulInt8 : public testing::TestWithParam<Int8Form> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Forms, MatMulInt8,
-                         testing::Values(Int8Form::kVnni, Int8Form::kAvx2),
-                         [](const auto& form) {
-                           return form.param == Int8Form::kVnni ? "Vnni"
-                                                                : "Avx2";
-                         });
+INSTANTIATE_TEST_SUITE_P(Forms, MatMulInt8, testing::ValuesIn(kInt8Forms),
+                         [](const auto& form) { return FormName(form.param); });
 
 TEST_P(MatMulInt8, MatchesOracleForEveryType) {
   for (ggml_type type : kTiledTypes) {
@@ -228,8 +225,9 @@ TEST_P(MatMulInt8, PartsOfTheOutputs) {
 }
 
 TEST(MatMulInt8Forms, AgreeToTheBit) {
-  if (!HasInt8Form(Int8Form::kVnni) || !HasInt8Form(Int8Form::kAvx2)) {
-    GTEST_SKIP() << "one form alone on this CPU";
+  for (Int8Form form : kInt8Forms) {
+    if (Covers(Cpu(), FormNeeds(form))) continue;
+    GTEST_SKIP() << "no " << FormName(form) << " on this CPU";
   }
   const int n = 50, k = 512, rows = 16;
   const auto x = RandomFloats(size_t(rows) * k, 5);

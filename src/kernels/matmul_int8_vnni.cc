@@ -10,17 +10,13 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")
 
+#include "kernels/avx512_int8-inl.h"
+#include "kernels/matmul_int8_rows-inl.h"
+
 namespace pyramidkv {
 namespace {
 
 constexpr int kVectors = kBlockCols / 4;  // of quants in a block
-
-template <class T>
-inline T Read(const void* p) {
-  T value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
 
 template <int kBits>
 struct Quants {
@@ -43,10 +39,6 @@ struct Quants {
   const uint8_t* at_;
 };
 
-inline __m512 Halves(const uint8_t* p) {
-  return _mm512_cvtph_ps(
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
 inline __m512 Unsigned8(const uint8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(
       _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
@@ -154,110 +146,42 @@ void GroupProduct(const uint8_t* w, const uint8_t* x, int blocks, __m512* acc) {
   }
 }
 
-template <class F, int kRows, int kPlanes>
-void RowGroup(const Int8Call& c, const Int8Rows::Group& rows) {
-  for (int g = c.first; g < c.first + c.count; ++g) {
-    __m512 acc[kRows];
-    GroupProduct<F, kRows, kPlanes>(c.tiles + g * c.group_bytes,
-                                    c.x + rows.offset, c.blocks, acc);
-    const int left = c.outputs - g * kGroupRows;
-    const __mmask16 mask = left >= kGroupRows ? 0xffff : (1 << left) - 1;
-    float* y = c.y + rows.first * c.y_stride + g * kGroupRows;
-    for (int r = 0; r < rows.rows; ++r) {
-      _mm512_mask_storeu_ps(y + r * c.y_stride, mask, acc[r]);
-    }
-  }
-}
-
 struct Vnni {
-  template <class F>
-  static void Run(const Int8Call& c) {
-    for (int i = 0; i < c.group_count; ++i) {
-      const Int8Rows::Group& group = c.groups[i];
-      if (group.planes == 1) {
-        RowGroup<F, kInt8RowGroup, 1>(c, group);
-      } else if (group.padded_rows == 1) {
-        RowGroup<F, 1, 2>(c, group);
-      } else if (group.padded_rows == 2) {
-        RowGroup<F, 2, 2>(c, group);
-      } else if (group.padded_rows == 4) {
-        RowGroup<F, 4, 2>(c, group);
-      } else {
-        RowGroup<F, kFineGroup, 2>(c, group);
+  template <class F, int kRows, int kPlanes>
+  static void RowGroup(const Int8Call& c, const Int8Rows::Group& rows) {
+    for (int g = c.first; g < c.first + c.count; ++g) {
+      __m512 acc[kRows];
+      GroupProduct<F, kRows, kPlanes>(c.tiles + g * c.group_bytes,
+                                      c.x + rows.offset, c.blocks, acc);
+      const int left = c.outputs - g * kGroupRows;
+      const __mmask16 mask = left >= kGroupRows ? 0xffff : (1 << left) - 1;
+      float* y = c.y + rows.first * c.y_stride + g * kGroupRows;
+      for (int r = 0; r < rows.rows; ++r) {
+        _mm512_mask_storeu_ps(y + r * c.y_stride, mask, acc[r]);
       }
     }
   }
+
+  template <int kPlanes>
+  static BlockSums QuantizeBlock(const float* x, uint8_t* to, float* unit) {
+    const WholeGroup whole = RoundToWhole(
+        _mm512_loadu_ps(x), _mm512_loadu_ps(x + 16), LargestOf(kPlanes), 0.0f);
+    StorePlanes<kPlanes>(whole, to);
+    *unit = whole.unit;
+    const int half = _mm512_reduce_add_epi32(whole.a);
+    return {half + _mm512_reduce_add_epi32(whole.b), half};
+  }
 };
-
-// As integers, so that a NaN is the largest of all.
-inline float LargestMagnitude(__m512 a, __m512 b) {
-  const int bits = _mm512_reduce_max_epi32(
-      _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)),
-                       _mm512_castps_si512(_mm512_abs_ps(b))));
-  return Read<float>(&bits);
-}
-inline __m512i Whole(__m512 x, const IntegerUnit& unit) {
-  return _mm512_maskz_cvtps_epi32(
-      static_cast<__mmask16>(unit.keep),
-      _mm512_mul_ps(x, _mm512_set1_ps(unit.factor)));
-}
-
-// One block of one row into its place within a group.
-template <int kPlanes>
-void QuantizeBlock(const float* x, int row, int group, uint8_t* to) {
-  constexpr float kMost = kPlanes == 2 ? 127.0f * 256 : 127.0f;
-  const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-  const IntegerUnit unit = IntegerUnitFor(LargestMagnitude(a, b), kMost, 0.0f);
-  const __m512i qa = Whole(a, unit), qb = Whole(b, unit);
-  const int sum_a = _mm512_reduce_add_epi32(qa);
-  const int sum = sum_a + _mm512_reduce_add_epi32(qb);
-  uint8_t* values = to + row * kPlanes * kBlockCols;
-  const auto store = [](uint8_t* p, __m512i low, __m512i high) {
-    auto* at = reinterpret_cast<__m128i*>(p);
-    _mm_storeu_si128(at, _mm512_cvtepi32_epi8(low));
-    _mm_storeu_si128(at + 1, _mm512_cvtepi32_epi8(high));
-  };
-  store(values + (kPlanes - 1) * kBlockCols, qa, qb);
-  if (kPlanes == 2) {
-    // q = 256 high + low with low in [-128, 127].
-    const __m512i round = _mm512_set1_epi32(128);
-    store(values, _mm512_srai_epi32(_mm512_add_epi32(qa, round), 8),
-          _mm512_srai_epi32(_mm512_add_epi32(qb, round), 8));
-  }
-  const float scale = unit.unit;
-  const float scaled_sum = scale * static_cast<float>(sum);
-  const int minus_sum = -sum, minus_half = -sum_a;
-  uint8_t* numbers = to + group * kPlanes * kBlockCols + 4 * row;
-  __builtin_memcpy(numbers, &scale, 4);
-  __builtin_memcpy(numbers + 4 * group, &scaled_sum, 4);
-  __builtin_memcpy(numbers + 8 * group, &minus_sum, 4);
-  __builtin_memcpy(numbers + 12 * group, &minus_half, 4);
-}
-
-template <int kPlanes>
-void QuantizeBlocks(const float* x, int r, int padded, int cols, uint8_t* to) {
-  for (int b = 0; b < cols / kBlockCols; ++b, x += kBlockCols) {
-    QuantizeBlock<kPlanes>(x, r, padded, to);
-    to += padded * BlockRowBytes(kPlanes);
-  }
-}
 
 }  // namespace
 
 void QuantizeRowVnni(const float* x, const Int8Rows::Group& group, int r,
                      int cols, uint8_t* to) {
-  const int padded = group.padded_rows;
-  const int row = group.first + (r < group.rows ? r : group.rows - 1);
-  x += size_t(row) * cols;
-  if (group.planes == 2) {
-    QuantizeBlocks<2>(x, r, padded, cols, to);
-  } else {
-    QuantizeBlocks<1>(x, r, padded, cols, to);
-  }
+  QuantizeRow<Vnni>(x, group, r, cols, to);
 }
 
 void MultiplyTilesVnni(const TileFormat& tile, const Int8Call& call) {
-  RunInt8Format<Vnni>(tile, call);
+  RunInt8Format<EachGroup<Vnni>>(tile, call);
 }
 
 }  // namespace pyramidkv

@@ -6,8 +6,8 @@
 #include <map>
 #include <tuple>
 
+#include "base/cpu.h"
 #include "dnnl.hpp"
-#include "kernels/attention_prefill.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul_int8.h"
 
@@ -55,7 +55,7 @@ struct PromptMatMul::Impl {
   Impl(int count, PromptCompute compute)
       : engine(dnnl::engine::kind::cpu, 0),
         int8(compute == PromptCompute::kInt8),
-        bf16(compute != PromptCompute::kF32 && HasNativeBf16()),
+        bf16(compute != PromptCompute::kF32 && Cpu().avx512_bf16),
         type(bf16 ? memory::data_type::bf16 : memory::data_type::f32),
         workers(count) {
     for (Worker& worker : workers) worker.stream = dnnl::stream(engine);

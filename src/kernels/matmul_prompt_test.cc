@@ -46,8 +46,7 @@ TEST(MatMulPrompt, MatchesOracle) {
   }
 }
 
-TEST(MatMulPrompt, Int8TakesTilesAsTheyAre) {
-  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
+void CheckTiles() {
   omp_set_num_threads(1);
   PromptMatMul matmul(1, PromptCompute::kInt8);
   const int n = 100, k = 512;
@@ -68,6 +67,13 @@ TEST(MatMulPrompt, Int8TakesTilesAsTheyAre) {
   matmul.SetInput(x.data(), {.count = 5}, k, 0);
   matmul.Multiply(packed, y.data(), 0);
   for (int i = 0; i < 5 * n; ++i) ASSERT_EQ(y[i], got[i]);
+}
+
+TEST(MatMulPrompt, Int8TakesTilesAsTheyAre) {
+  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
+  ForAllCpus([] {
+    if (HasInt8Products()) CheckTiles();
+  });
 }
 
 // What makes slicing and batching harmless: a row's bits do not depend on its

@@ -19,7 +19,7 @@ const ggml_type_traits_cpu* CpuTraits(int type) {
 }
 
 // x -= what `block` holds of it, for ggml's 8-bit activation blocks: a scale
-// in front (f16, f32 in Q8_K), then, behind `gap` bytes, the values.
+// in front (f16, f32 in Q8_K), then, after `gap` bytes, the values.
 void Subtract(int dot_type, const std::byte* block, int cols, float* x) {
   const bool wide = dot_type == GGML_TYPE_Q8_K;
   const int size =

@@ -45,8 +45,7 @@ TEST(MatMulRows, MatchesOracleForEveryType) {
   }
 }
 
-TEST(MatMulRows, RepackedWeights) {
-  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
+void CheckRepackedWeights() {
   const int n = 170, k = 512;
   for (ggml_type type : kTiledTypes) {
     SCOPED_TRACE(ggml_type_name(type));
@@ -63,6 +62,13 @@ TEST(MatMulRows, RepackedWeights) {
       }
     }
   }
+}
+
+TEST(MatMulRows, RepackedWeights) {
+  if (!HasInt8Products()) GTEST_SKIP() << "neither AVX-512 VNNI nor AVX2";
+  ForAllCpus([] {
+    if (HasInt8Products()) CheckRepackedWeights();
+  });
 }
 
 void RowIsAlone(const WeightMatrix& w) {

@@ -40,7 +40,7 @@ struct NearestArgs {
 
 // Updates score and index [panels, kNearestRows], aligned: the largest
 // x.c - |c|^2 / 2, that is (|x|^2 - distance^2) / 2, and the centroid's index.
-// What is there stays unless a centroid is strictly nearer, so ties go to the
+// A result stays unless a centroid is strictly nearer, so ties go to the
 // lower index. A NaN score of a centroid is never the largest.
 void UpdateNearest(const NearestArgs& args, float* score, int32_t* index);
 

@@ -20,7 +20,7 @@ void Softmax(std::vector<double>* x) {
   for (double& v : *x) v /= sum;
 }
 
-// Of the entries [begin, end); bias may be null.
+// Logits of the entries [begin, end); bias may be null.
 std::vector<double> Logits(const float* q, const float* k, int begin, int end,
                            int head_dim, float scale, const float* bias) {
   std::vector<double> logits(end - begin);

@@ -37,7 +37,7 @@ void RmsNorm(const float* x, const float* weight, int n, float epsilon,
 // gate = silu(gate) * up, both [n].
 void SiluMul(float* gate, const float* up, int n);
 
-// As kernels/column_attention.h, in f32 whatever args.bf16 says.
+// As kernels/column_attention.h, in f32 whatever args.form says.
 void ColumnAttention(const ColumnAttentionArgs& args);
 // gate = gelu(gate) * up with the tanh approximation, both [n].
 void GeluMul(float* gate, const float* up, int n);

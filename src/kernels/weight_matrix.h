@@ -30,7 +30,7 @@ void DequantizeRows(const WeightMatrix& w, int first, int count, float* out);
 
 // Columns first ... first + count - 1 of w and what shares a quantisation
 // block with them: a view to dequantise, in whose rows `first` lies `*offset`
-// values behind the start. REQUIRES: the columns are w's.
+// values after the start. REQUIRES: the columns are w's.
 WeightMatrix ColumnsOf(const WeightMatrix& w, int first, int count,
                        int* offset);
 

@@ -59,7 +59,7 @@ struct TileFormat {
   }
 };
 
-// Of a ggml_type.
+// The format of a ggml_type.
 TileFormat TileFormatOf(int type);
 
 inline int GroupsOf(int rows) { return (rows + kGroupRows - 1) / kGroupRows; }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/attention_form.h"
 #include "kernels/rope.h"
 #include "kernels/weight_matrix.h"
 
@@ -57,7 +58,7 @@ struct LayerView {
   std::span<const ObserverRows> repetition;
   const QueryStatistics* statistics = nullptr;
   Rotation rope;
-  bool bf16 = false;                 // q and k were multiplied in bf16 (lse)
+  AttentionForm form = AttentionForm::kF32;  // of the products that gave lse
   const WeightMatrix* wo = nullptr;  // [embedding, kv_heads * group * head_dim]
 
   std::span<const float> keys(int h) const {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iterator>
 #include <vector>
@@ -76,9 +77,13 @@ constexpr Name<SumVariant> kVariants[] = {{"sum", SumVariant::kSum},
 constexpr Name<ScaleKind> kScales[] = {{"token", ScaleKind::kToken},
                                        {"tensor", ScaleKind::kTensor},
                                        {"channel", ScaleKind::kChannel}};
-constexpr Name<Codec> kCodecs[] = {
-    {"f32", Codec::kF32},   {"f16", Codec::kF16},   {"bf16", Codec::kBf16},
-    {"int8", Codec::kInt8}, {"int4", Codec::kInt4}, {"int2", Codec::kInt2}};
+constexpr auto kCodecs = [] {
+  std::array<Name<Codec>, std::size(kCodecTraits)> names = {};
+  for (size_t i = 0; i < names.size(); ++i) {
+    names[i] = {kCodecTraits[i].name, kCodecTraits[i].codec};
+  }
+  return names;
+}();
 
 template <auto kMember, const auto& kNames>
 Status SetName(std::string_view key, std::string_view value, CacheSpec* spec) {

@@ -7,7 +7,6 @@
 
 #include "base/processors.h"
 #include "fmt/format.h"
-#include "kernels/attention_prefill.h"
 #include "kernels/matmul_int8.h"
 #include "runtime/model_skew.h"
 #include "runtime/session.h"
@@ -45,7 +44,7 @@ class EngineImpl final : public Engine {
     context_.any_tile_rows =
         compute_ == Compute::kInt8 && AllTiled(model_->layers());
     context_.exact = compute_ == Compute::kF32;
-    if (!context_.exact) context_.attention = FastestAttentionForm();
+    context_.attention = ChooseAttentionForm(context_.exact);
     decode_ = std::make_unique<DecodePass>(context_);
     skew_ = std::make_unique<ModelSkew>(context_, *tokenizer_,
                                         options.cache_directory);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kernels/attention_prefill.h"
+#include "kernels/attention_form.h"
 #include "kernels/matmul_prompt.h"
 #include "model/model.h"
 
@@ -26,7 +26,7 @@ struct ForwardContext {
   PackedLayer* packed = nullptr;
   bool any_tile_rows = false;  // prompt tiles may be smaller than kPromptTile
   bool exact = false;          // --compute f32: nothing is quantised
-  AttentionForm attention = AttentionForm::kF32;  // of prompt rows
+  AttentionForm attention = ChooseAttentionForm(/*exact=*/true);
 };
 
 }  // namespace pyramidkv

@@ -29,7 +29,7 @@ struct LayerEntries {
   const float* q = nullptr;    // needs.all_rows or query_statistics
   const float* lse = nullptr;  // needs.all_rows
   std::span<const ObserverRows> repetition;
-  bool bf16 = false;  // queries and keys were multiplied in bf16
+  AttentionForm form = AttentionForm::kF32;  // of the products behind lse
 };
 
 }  // namespace pyramidkv

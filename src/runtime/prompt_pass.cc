@@ -154,14 +154,13 @@ Status PromptPass::Begin(int prompt_end) {
   return {};
 }
 
-// What of K and V somebody reads in f32.
-LayerKeys::Options PromptPass::KeyOptions() const {
-  LayerKeys::Options options;
+// Says which of K and V somebody reads in f32.
+PromptKeys::Options PromptPass::KeyOptions() const {
+  PromptKeys::Options options;
   options.form = context_.attention;
-  options.kv_heads = params_.kv_heads;
   options.head_dim = params_.head_dim;
   options.past_keys = false;
-  options.f32_values = context_.attention == AttentionForm::kF32;
+  options.f32_values = false;
   for (const Sequence* s : targets_) {
     const Compressor& compressor = s->compressor;
     const bool scores = compressor.needs().window_rows > 0;
@@ -182,7 +181,7 @@ void PromptPass::ResizeBuffers() {
                  q_width);
   if (keep_lse_) work_.lse.Resize(rows * p.heads);
   work_.window_q.Resize(window_rows_ * q_width);
-  work_.keys.Configure(KeyOptions());
+  work_.keys.Configure(KeyOptions(), p.kv_heads);
   bias_.resize(p.kv_heads);
   work_.workers.resize(context_.pool->threads());
   for (PromptWorkspace::Worker& w : work_.workers) {
@@ -224,7 +223,7 @@ Result<bool> PromptPass::Step() {
   const int last = first + count - 1;
   work_.keys.Close(segment_of(last).entry + first_row(last) + rows_in(last));
   if (IsSparse()) {
-    blocks_.AddKeys(work_.keys.k(),
+    blocks_.AddKeys(work_.keys.heads(),
                     std::min(rows_, (first + count) * tile_rows_),
                     context_.pool);
   }
@@ -389,17 +388,7 @@ void PromptPass::AttendRows(int tile, int worker) {
       t.end[i] = before + segment.entry + row + 1;
     }
     if (IsSparse()) blocks_.Choose(h, worker, &t);
-    switch (context_.attention) {
-      case AttentionForm::kF32:
-        AttendPrefill(t, keys.k(h), keys.v(h), &s->prefill);
-        break;
-      case AttentionForm::kBf16:
-        AttendPrefillBf16(t, keys.bf16_k(h), keys.bf16_v(h), &s->prefill);
-        break;
-      case AttentionForm::kInt16:
-        AttendPrefillInt16(t, keys.int16(h), &s->prefill);
-        break;
-    }
+    keys.head(h).Attend(t, &s->prefill);
   }
 }
 
@@ -447,9 +436,10 @@ Status PromptPass::EndLayer() {
   for (int h = 0; h < params_.kv_heads; ++h) {
     // What lies in a cold tier stays there.
     const size_t cold = size_t(keys.cold(h)) * params_.head_dim;
-    k.push_back(keys.k(h) + cold);
-    v.push_back(cold > 0 ? keys.v(h) + cold : keys.v(h));
-    fresh_v16.push_back(keys.fresh_v16(h));
+    const PromptKeys& head = keys.head(h);
+    k.push_back(head.k() + cold);
+    v.push_back(cold > 0 ? head.v() + cold : head.v());
+    fresh_v16.push_back(head.fresh_v16());
   }
   LayerEntries entries;
   entries.layer = layer_;
@@ -472,7 +462,7 @@ Status PromptPass::EndLayer() {
                           segments_[s].to});
   }
   entries.repetition = repetition;
-  entries.bf16 = context_.attention == AttentionForm::kBf16;
+  entries.form = context_.attention;
   for (Sequence* s : targets_) {
     PKV_RETURN_IF_ERROR(
         s->compressor.OnLayer(entries, &s->cache, context_.pool));

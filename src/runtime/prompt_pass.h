@@ -89,7 +89,7 @@ class PromptPass {
 
   void AddSegment(std::vector<int> tokens, int from, int to);
   void AddRepetitions(std::span<const int> repeat);
-  LayerKeys::Options KeyOptions() const;
+  PromptKeys::Options KeyOptions() const;
   void ResizeBuffers();
   void EmbedTile(int tile);
   Status BeginLayer();

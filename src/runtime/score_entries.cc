@@ -70,7 +70,7 @@ LayerScores ScoreEntries(const ScoreEntriesArgs& args, const LayerEntries& e,
   view.repetition = e.repetition;
   view.statistics = args.statistics;
   view.rope = p.rope_of(e.layer).rotation();
-  view.bf16 = e.bf16;
+  view.form = e.form;
   view.wo = &args.model.layers()[e.layer].output;
   return ScoreLayer(args.spec, view, args.budgets, pool);
 }

@@ -58,11 +58,11 @@ void SparsePrefill::BeginLayer() {
   std::fill(blocks_.begin(), blocks_.end(), 0);
 }
 
-void SparsePrefill::AddKeys(std::span<const AlignedBuffer<float>> k,
-                            int entries, ThreadPool* pool) {
-  pool->ParallelFor(static_cast<int>(k.size()), [&](int h, int) {
+void SparsePrefill::AddKeys(std::span<const PromptKeys> keys, int entries,
+                            ThreadPool* pool) {
+  pool->ParallelFor(static_cast<int>(keys.size()), [&](int h, int) {
     for (int& b = blocks_[h]; b < entries / kKeyBlock; ++b) {
-      PoolBlock(k[h].data(), b, head_dim_, pooled_[h].data());
+      PoolBlock(keys[h].k(), b, head_dim_, pooled_[h].data());
     }
   });
 }

@@ -18,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "kernels/attention_prefill.h"
 #include "kernels/block_shares.h"
+#include "kernels/prompt_keys.h"
 
 namespace pyramidkv {
 
@@ -41,10 +42,9 @@ class SparsePrefill {
  public:
   void Resize(int kv_heads, int head_dim, int entries, int workers);
   void BeginLayer();
-  // Takes in the keys of a head's entries [0, entries), k [entries, head_dim];
-  // the calls of a layer go on from each other. All heads, in parallel.
-  void AddKeys(std::span<const AlignedBuffer<float>> k, int entries,
-               ThreadPool* pool);
+  // Takes in the keys of the entries [0, entries) of all KV heads, in parallel;
+  // the calls of a layer go on from each other.
+  void AddKeys(std::span<const PromptKeys> keys, int entries, ThreadPool* pool);
   // Sets tile->skip, valid until the worker's next call. REQUIRES: the tile's
   // entries were added.
   void Choose(int kv_head, int worker, PrefillTile* tile);

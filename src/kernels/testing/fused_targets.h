@@ -9,8 +9,7 @@
 
 namespace pyramidkv {
 
-// For the target that ForAllTargets has set. AVX3_DL and later are left out:
-// where they are not compiled, the baseline runs in their place.
+// For the target that ForAllTargets has set.
 inline bool FusesMultiplyAdd() {
   return (hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3 | HWY_NEON)) != 0;
 }

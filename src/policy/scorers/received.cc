@@ -74,7 +74,7 @@ ColumnAttentionArgs Received::Args(int h, const float* q, const float* lse) {
   args.bias = view_.bias != nullptr ? view_.bias[h] : nullptr;
   args.to = view_.n[h];
   args.max_rows = max_rows_;
-  args.bf16 = view_.bf16;
+  args.form = view_.form;
   args.received = parts_[h].data();
   args.received_stride = view_.n[h];
   return args;
