@@ -96,7 +96,7 @@ void AddTaskFlags(CLI::App* app, EvalFlags* flags) {
       ->check(InRange(0, 1))
       ->type_name("D,...");
   app->add_option("--score-tokens", flags->score_tokens,
-                  "kl: tokens forced behind the context [256]")
+                  "kl: tokens forced after the context [256]")
       ->check(InRange(1, kMaxTokens))
       ->type_name("N");
   app->add_option("-f,--file", flags->text_file, "kl: the text [generated]")

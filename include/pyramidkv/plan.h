@@ -31,7 +31,7 @@ struct PlanLayer {
   int64_t bytes = 0;          // of this layer, all sequences
 };
 
-// remainder=offload: the cold tiers of all sequences, right behind a prompt.
+// remainder=offload: the cold tiers of all sequences, right after a prompt.
 struct PlanTier {
   int64_t entries = 0;      // sum over layers and KV heads
   int64_t bytes = 0;        // memory: resident blocks, index and the rest
