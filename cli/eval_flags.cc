@@ -73,13 +73,13 @@ void AddTaskFlags(CLI::App* app, EvalFlags* flags) {
         ->check(OneOf(words))
         ->type_name(words);
   };
-  add_word("task", &flags->task, "What is measured",
+  add_word("task", &flags->task, "The measurement",
            Alternatives(kEvalTaskNames))
       ->required();
   add_word("--variant", &flags->variant, "Kind of pass key [plain]",
            Alternatives(kEvalVariantNames));
   add_word("--placement", &flags->placement,
-           "What is compressed: the context, the question too, or all but "
+           "The compressed part: the context, the question too, or all but "
            "the last token [whole]",
            Alternatives(kEvalPlacementNames));
   AddCount(app, "--tokens", &flags->options.tokens, "Tokens of the context",
