@@ -73,13 +73,13 @@ void AddTaskFlags(CLI::App* app, EvalFlags* flags) {
         ->check(OneOf(words))
         ->type_name(words);
   };
-  add_word("task", &flags->task, "What is measured",
+  add_word("task", &flags->task, "The measurement",
            Alternatives(kEvalTaskNames))
       ->required();
   add_word("--variant", &flags->variant, "Kind of pass key [plain]",
            Alternatives(kEvalVariantNames));
   add_word("--placement", &flags->placement,
-           "What is compressed: the context, the question too, or all but "
+           "The compressed part: the context, the question too, or all but "
            "the last token [whole]",
            Alternatives(kEvalPlacementNames));
   AddCount(app, "--tokens", &flags->options.tokens, "Tokens of the context",
@@ -96,7 +96,7 @@ void AddTaskFlags(CLI::App* app, EvalFlags* flags) {
       ->check(InRange(0, 1))
       ->type_name("D,...");
   app->add_option("--score-tokens", flags->score_tokens,
-                  "kl: tokens forced behind the context [256]")
+                  "kl: tokens forced after the context [256]")
       ->check(InRange(1, kMaxTokens))
       ->type_name("N");
   app->add_option("-f,--file", flags->text_file, "kl: the text [generated]")

@@ -157,7 +157,7 @@ std::string EvalTable(const Engine& engine, const EvalOptions& options,
     what += fmt::format(" {}", VariantName(options));
   }
   if (options.task == EvalTask::kKl) {
-    what += fmt::format(", {} tokens forced behind {}", options.score_tokens,
+    what += fmt::format(", {} tokens forced after {}", options.score_tokens,
                         options.tokens);
   } else {
     what += fmt::format(", {} placement, contexts of {} tokens",

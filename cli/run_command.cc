@@ -459,7 +459,7 @@ Command AddRunCommand(CLI::App& root) {
   AddRunFlags(app, flags.get());
   AddSaveSession(app, &flags->save_file);
   app->add_option("--load-session", flags->load_file,
-                  "Go on behind a stored session; no prompt: at once")
+                  "Go on after a stored session; no prompt: at once")
       ->type_name("FILE");
   return {app, [flags] { return RunPrompt(*flags); }};
 }

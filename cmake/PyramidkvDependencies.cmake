@@ -19,23 +19,32 @@ foreach(_package ggml llama)
 endforeach()
 # Not through its package file: Debian's asks for OpenCL, which we do not use.
 find_library(DNNL_LIBRARY dnnl REQUIRED)
-add_library(DNNL::dnnl UNKNOWN IMPORTED)
-set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY})
+if(NOT TARGET DNNL::dnnl)  # of a project that adds this one
+  add_library(DNNL::dnnl UNKNOWN IMPORTED)
+  set_target_properties(DNNL::dnnl PROPERTIES
+                        IMPORTED_LOCATION ${DNNL_LIBRARY})
+endif()
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(GTest REQUIRED)
-find_package(benchmark REQUIRED)
+if(PYRAMIDKV_BUILD_COMMAND)
+  find_package(CLI11 REQUIRED)
+  pkg_check_modules(EDIT REQUIRED IMPORTED_TARGET libedit)
+endif()
+if(PYRAMIDKV_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(PYRAMIDKV_BUILD_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
 
 # Where the libraries of ggml and llama lie, for the RPATH of our binaries.
 get_filename_component(_llama_lib_dir ${llama_DIR}/../.. ABSOLUTE)
 set(CMAKE_BUILD_RPATH ${_llama_lib_dir})
-set(CMAKE_INSTALL_RPATH ${_llama_lib_dir})
 
 # x86-64-v2 is the oldest CPU that runs this; newer ones are dispatched to.
 add_compile_options(-march=x86-64-v2 -Wall -Wextra -Wno-unused-parameter

@@ -26,9 +26,10 @@ MAY_INCLUDE = {
     "runtime": BELOW_RUNTIME,
     "eval": BELOW_RUNTIME | {"runtime"},
 }
-FRONT_ENDS = {"cli", "server", "bench"}
+FRONT_ENDS = {"cli", "server", "bench", "research", "examples"}
 # Kernels are timed one by one, and indexes judged on a model's own queries.
-MAY_INCLUDE["bench"] = BELOW_RUNTIME | {"runtime", "eval"}
+for _folder in ("bench", "research"):
+    MAY_INCLUDE[_folder] = BELOW_RUNTIME | {"runtime", "eval"}
 FOLDERS = set(MAY_INCLUDE) | FRONT_ENDS
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]', re.MULTILINE)

@@ -1,11 +1,14 @@
 // Engine and Session: a model loaded once, and contexts read into compressed
 // KV caches.
 //
-//   auto engine = Engine::Load({.model_path = "model.gguf"});
-//   auto session = (*engine)->NewSession({.kv = "pyramidkv,keep=0.3"});
-//   auto prompt = (*engine)->Tokenize("...", {});
-//   (*session)->Read(*prompt, {});          // prefill, then compression
-//   auto answer = (*session)->Generate({.max_tokens = 64}, {});
+//   PKV_ASSIGN_OR_RETURN(auto engine, Engine::Load({.model_path = model}));
+//   PKV_ASSIGN_OR_RETURN(auto session,
+//                        engine->NewSession({.kv = "snapkv-wide,keep=0.3"}));
+//   PKV_ASSIGN_OR_RETURN(auto prompt, engine->Tokenize(text, {}));
+//   PKV_RETURN_IF_ERROR(session->Read(prompt, {}));  // then it is compressed
+//   PKV_ASSIGN_OR_RETURN(auto answer, session->Generate({.max_tokens = 64}));
+//
+// Whole programs: examples/.
 //
 // Thread safety: an Engine and all its sessions belong to one thread at a
 // time; tokenizer functions are const and may be called from any thread.
@@ -94,7 +97,7 @@ struct SessionOptions {
   int max_new_tokens = -1;
 };
 
-// Of a stored session, in place of what it was saved with.
+// For a stored session, in place of what it was saved with.
 struct LoadOptions {
   int context_size = 0;                              // 0: as saved
   std::optional<int> max_new_tokens = std::nullopt;  // none: as saved
@@ -145,7 +148,7 @@ class Session {
  public:
   virtual ~Session() = default;
 
-  // Reads `tokens` behind what was read before and compresses the cache. The
+  // Reads `tokens` after what was read before and compresses the cache. The
   // first call is the exact prefill; later ones extend the compressed cache.
   // On error or cancellation the session is as it was before a first call,
   // and unusable (every call fails) after a later one.

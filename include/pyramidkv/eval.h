@@ -1,9 +1,9 @@
 // Quality of compressed caches, measured against the full cache: pass keys
 // and needles hidden in long texts, and the divergence of the logits.
 //
-//   EvalOptions options{.specs = {"snapkv-wide,keep=0.3"}, .trials = 20};
-//   auto trials = RunEval(engine.get(), options, /*done=*/{}, {});
-//   auto rows = SummarizeEval(*trials);  // `full` first, then the specs
+//   const EvalOptions options{.specs = specs, .tokens = 600, .trials = trials};
+//   PKV_ASSIGN_OR_RETURN(auto results, RunEval(engine.get(), options, {}, {}));
+//   for (const auto& row : SummarizeEval(results)) {  // `full` comes first
 //
 // A trial reads its context once, for all caches, and compresses each. Only
 // tokens that come after that attend to a compressed cache, so only they are
@@ -33,14 +33,16 @@ enum class EvalTask { kPasskey, kNeedle, kKl };
 inline constexpr std::string_view kEvalTaskNames[] = {"passkey", "needle",
                                                       "kl"};
 
-// Of kPasskey. kMulti: six keys with names, one is asked for. kRev: the number
-// stands before the words that say what it is. kLong: 12 digits, not 5.
+// Variants of kPasskey. kMulti: six keys with names, one is asked for. kRev:
+// the number stands before the words that say what it is. kLong: 12 digits,
+// not 5.
 enum class EvalVariant { kPlain, kMulti, kRev, kLong };
 inline constexpr std::string_view kEvalVariantNames[] = {"plain", "multi",
                                                          "rev", "long"};
 
-// What is read and compressed; the rest of the prompt is forced. kAgnostic:
-// the context. kAware: context and question. kWhole: all but the last token.
+// The part that is read and compressed; the rest of the prompt is forced.
+// kAgnostic: the context. kAware: context and question. kWhole: all but the
+// last token.
 enum class EvalPlacement { kAgnostic, kAware, kWhole };
 inline constexpr std::string_view kEvalPlacementNames[] = {"agnostic", "aware",
                                                            "whole"};

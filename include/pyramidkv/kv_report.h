@@ -1,5 +1,5 @@
-// What a session's cache holds and what it cost: the `kv` object of every
-// JSON document (docs/json.md), as a plain struct.
+// A report of what a session's cache holds and what it cost: the `kv` object of
+// every JSON document (docs/json.md), as a plain struct.
 
 #ifndef PYRAMIDKV_KV_REPORT_H_
 #define PYRAMIDKV_KV_REPORT_H_

@@ -1,5 +1,6 @@
-// What a stored session holds, read without its model. Session::Save writes
-// such files, Engine::LoadSession goes on with them (pyramidkv/engine.h).
+// The contents of a stored session, read without its model. Session::Save
+// writes such files, Engine::LoadSession goes on with them
+// (pyramidkv/engine.h).
 
 #ifndef PYRAMIDKV_STORED_SESSION_H_
 #define PYRAMIDKV_STORED_SESSION_H_
@@ -14,7 +15,7 @@
 
 namespace pyramidkv {
 
-// What left the cache and can be fetched again (remainder=offload).
+// Entries that left the cache and can be fetched again (remainder=offload).
 struct StoredTier {
   std::string index;        // sign, skew, quest or cluster
   int64_t entries = 0;      // sum over layers and KV heads

@@ -11,6 +11,8 @@ import pytest
 from support import cli, gguf_patch
 from support.cli import assert_refused
 
+pytestmark = pytest.mark.smoke
+
 RUN_TIME, USAGE, MODEL, DOES_NOT_FIT = 1, 2, 4, 5
 
 

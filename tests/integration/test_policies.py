@@ -7,6 +7,8 @@ import pytest
 
 from support import cli
 
+pytestmark = pytest.mark.smoke
+
 PROFILE = {
     "version": 1,
     "heads": [

@@ -8,6 +8,8 @@ import pytest
 from support import cli
 from support.schema import NUMBER, OPTIONAL, check
 
+pytestmark = pytest.mark.smoke
+
 KV_LAYER = {"layer": int, "budget": OPTIONAL(int), "kept": [int],
             "bytes": int, "retained_mass": OPTIONAL(NUMBER)}
 TIER = {"index": str, "entries": int, "bytes": int, "index_bytes": int,

@@ -62,6 +62,7 @@ def damaged(stored, path, offset, flip=1):
     return path
 
 
+@pytest.mark.smoke
 def test_info_and_verify(stored, model, ids):
     info = call_json("session", "info", stored)
     assert info["spec"] == "snapkv,keep=0.3"
@@ -107,6 +108,7 @@ def test_info_of_a_cold_tier(model, ids, tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kv", ["full", "snapkv-wide,keep=0.3", "h2o,keep=0.3",
                                 "kvzip,keep=0.3", "infinigen,resident=0.25",
                                 "snapkv,keep=0.25,type=int8,remainder=offload"])
@@ -123,6 +125,7 @@ def test_an_answer_goes_on_where_it_stopped(model, ids, tmp_path, kv):
     assert first["tokens"] + rest["tokens"] == whole["tokens"]
 
 
+@pytest.mark.smoke
 def test_one_context_answers_many_questions(model, ids, stored, tmp_path):
     before = stored.read_bytes()
     ask = ["session", "ask", stored, "-m", model, "-n", 8, "--ignore-eos"]
@@ -138,6 +141,7 @@ def test_one_context_answers_many_questions(model, ids, stored, tmp_path):
     assert info["session"] == call_json("session", "info", stored)["session"]
 
 
+@pytest.mark.smoke
 def test_many_questions_at_once(model, stored, tmp_path):
     """Each is answered as if it alone were asked, and the file stays."""
     before = stored.read_bytes()
@@ -161,6 +165,7 @@ def test_many_questions_at_once(model, stored, tmp_path):
                    "no question")
 
 
+@pytest.mark.smoke
 def test_another_model_is_refused(stored, tmp_path):
     for settings, named in ((["layers=3"], "tensors"),
                             (["f32:rope.freq_base=5000"], "RoPE"),
