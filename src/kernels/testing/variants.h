@@ -17,7 +17,7 @@ namespace pyramidkv {
 
 struct KernelVariants {
   std::string kernel;
-  std::vector<std::string> tried, not_tried;
+  std::vector<std::string> tried = {}, not_tried = {};
 
   void Add(const std::string& name, bool runs) {
     (runs ? tried : not_tried).push_back(name);
