@@ -5,7 +5,7 @@
 #include <cstddef>
 
 #include "base/check.h"
-#include "cache/top_pages.h"
+#include "cache/head_format.h"
 #include "policy/raw_scores.h"
 #include "policy/redundancy.h"
 #include "policy/select.h"
@@ -154,10 +154,8 @@ int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
                     (spec.positions == Positions::kRenumber);
   int64_t bytes = sides * int64_t{sizeof(float)};
   if (spec.ranks_top()) {
-    const PageFormat format =
-        TopFormat(spec.page_format(head_dim), *spec.top_type);
-    bytes += static_cast<int64_t>(
-        std::ceil(spec.top * TopEntryBytes(format) + kTopMarkBytes));
+    const double entry = spec.head_format(head_dim).top_entry_bytes();
+    bytes += static_cast<int64_t>(std::ceil(spec.top * entry + kTopMarkBytes));
   }
   return bytes;
 }

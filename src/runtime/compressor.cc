@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cache/top_pages.h"
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
 
@@ -118,11 +117,11 @@ BudgetRequest Compressor::Request(int tokens) const {
   request.layers = compressible_layers();
   request.kv_heads = kv_heads_;
   request.tokens = widest() > 0 ? std::min(tokens, widest()) : tokens;
-  request.page_bytes =
-      static_cast<int64_t>(spec_.page_format(head_dim_).page_bytes());
+  const HeadFormat format = spec_.head_format(head_dim_);
+  request.page_bytes = static_cast<int64_t>(format.page_bytes());
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.slack : std::max(reserve_tokens_, 0);
-  request.fine_bytes = HeadBytes(spec_.page_format(head_dim_), spec_.top_type);
+  request.fine_bytes = format.overlay_bytes();
   request.other_bytes = RingBytes(request);
   request.side_bytes = SideBytesPerEntry(spec_, head_dim_);
   return request;

@@ -93,7 +93,7 @@ Status Compressor::SetTop(const LayerEntries& e, int head,
                           KvCache* cache) const {
   if (!spec_.ranks_top() || decoding_ || scores.empty()) return {};
   const auto n = static_cast<int>(kept.size());
-  const int first = cache->View(e.layer, head).fine;  // held finer anyway
+  const int first = cache->View(e.layer, head).sinks;  // held finer anyway
   std::vector<float> ranked;
   // What is kept for its place has no score of its own.
   const Protected places = ProtectedEntries(spec_, n, std::min(n, budget));

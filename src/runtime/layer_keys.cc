@@ -60,7 +60,6 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
   for (int h = 0; h < options_.kv_heads; ++h) {
     views.push_back(cache.View(layer, h));
     past_[h] = views[h].length;
-    DCHECK(views[h].first_slot == 0);
     cold_[h] = cold != nullptr ? cold->length(layer, h) : 0;
     Reserve(h, fresh, most);
     for (int page = 0; page * kPageEntries < past_[h]; ++page) {
@@ -74,7 +73,7 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
              &pages_[worker]);
   });
   for (int h = 0; h < options_.kv_heads; ++h) {
-    LoadFine(cache, layer, h);
+    LoadFiner(cache.head(layer, h), h);
     if (cold_[h] > 0) PKV_RETURN_IF_ERROR(LoadCold(*cold, layer, h));
   }
   return {};
@@ -139,29 +138,26 @@ void LayerKeys::LoadItem(const Item& item, const HeadView& view,
   StoreRows(item.head, entry, entries, to.k, to.v);
 }
 
-// In place of what the pages say.
-void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
+// In place of what the pages of all entries say.
+void LayerKeys::LoadFiner(const KvHead& from, int head) {
   const int d = options_.head_dim;
   std::vector<float> k(d), v(d);
-  const auto load = [&](int i) {
-    if (!cache.LoadFine(layer, head, i, k.data(), v.data())) return;
-    const int entry = cold_[head] + i;
-    const size_t at = size_t(entry) * d;
-    if (options_.past_keys || is_f32()) {
-      std::copy(k.begin(), k.end(), k_[head].data() + at);
+  const HeadSegments segments = from.Segments();
+  for (size_t i = 0; i < segments.all.size(); ++i) {
+    if (i == HeadSegments::kBase) continue;
+    const Segment& segment = segments.all[i];
+    for (int slot = segment.begin; slot < segment.end; ++slot) {
+      segment.Load(slot, k.data(), v.data());
+      const int entry = cold_[head] + segment.entry(slot);
+      const size_t at = size_t(entry) * d;
+      if (options_.past_keys || is_f32()) {
+        std::copy(k.begin(), k.end(), k_[head].data() + at);
+      }
+      if (options_.f32_values) {
+        std::copy(v.begin(), v.end(), v_[head].data() + at);
+      }
+      if (!is_f32()) StoreRows(head, entry, 1, k.data(), v.data());
     }
-    if (options_.f32_values) {
-      std::copy(v.begin(), v.end(), v_[head].data() + at);
-    }
-    if (!is_f32()) StoreRows(head, entry, 1, k.data(), v.data());
-  };
-  const HeadView view = cache.View(layer, head);
-  for (int i = 0; i < view.fine; ++i) load(i);
-  for (int i : view.top) {
-    if (i >= 0) load(i);
-  }
-  for (int i = std::max(view.recent_begin, view.fine); i < past_[head]; ++i) {
-    load(i);
   }
 }
 

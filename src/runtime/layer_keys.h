@@ -86,7 +86,7 @@ class LayerKeys {
   Status LoadCold(const ColdTier& cold, int layer, int head);
   void LoadItem(const Item& item, const HeadView& view,
                 const PageFormat& format, AlignedBuffer<float>* page);
-  void LoadFine(const KvCache& cache, int layer, int head);
+  void LoadFiner(const KvHead& from, int head);
   bool is_f32() const { return options_.form == AttentionForm::kF32; }
   bool is_bf16() const { return options_.form == AttentionForm::kBf16; }
   bool is_int16() const { return options_.form == AttentionForm::kInt16; }

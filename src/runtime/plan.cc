@@ -7,7 +7,7 @@
 #include <span>
 
 #include "cache/cold_size.h"
-#include "cache/top_pages.h"
+#include "cache/head_format.h"
 #include "kernels/kv_codec.h"
 #include "model/model.h"
 #include "policy/layer_scores.h"
@@ -58,9 +58,9 @@ class Planner {
  public:
   Planner(const CacheSpec& spec, const PlanDims& dims)
       : spec_(spec), dims_(dims), entries_(dims.tokens) {
-    const PageFormat format = spec.page_format(dims.head_dim);
+    const HeadFormat format = spec.head_format(dims.head_dim);
     page_bytes_ = format.page_bytes();
-    fine_bytes_ = HeadBytes(format, spec.top_type);
+    fine_bytes_ = format.overlay_bytes();
     ring_entries_ = Within(dims.sliding_window);
     const int own = dims.window_layers.empty() ? dims.sliding_window : 0;
     entries_ = Within(spec.sliding_window == 0 ? own
@@ -142,7 +142,7 @@ void Planner::WarnIfGlobal(const Budgets& budgets, CachePlan* plan) const {
 std::optional<PlanTier> Planner::Tier(std::span<const int> kept) const {
   if (!spec_.offloads()) return std::nullopt;
   ColdTierOptions options;
-  options.format = BlockFormat(spec_.page_format(dims_.head_dim));
+  options.format = BlockFormat(spec_.head_format(dims_.head_dim));
   options.index = spec_.index;
   options.partial = spec_.partial;
   options.resident = spec_.resident;

@@ -28,8 +28,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
     : model(&m),
       context_size(context),
       cache(pool, {m.params().layers, m.params().kv_heads,
-                   spec.page_format(m.params().head_dim),
-                   spec.scale == ScaleKind::kTensor, spec.top_type}),
+                   spec.head_format(m.params().head_dim)}),
       windows(LayerWindows(spec, m.params())),
       compressor(spec, m, windows, reserve_tokens) {}
 
