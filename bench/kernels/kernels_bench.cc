@@ -287,29 +287,28 @@ void DecodeAttention(benchmark::State& state, Codec codec, bool received) {
   const PageFormat format = {kHeadDim, codec, codec};
   const PagedHead stored(format, entries);
   const auto q = RandomFloats(kGroup * kHeadDim);
-  DecodeHead head;
-  head.format = format;
-  head.pages = stored.pages.data();
-  head.end = entries;
-  head.group = kGroup;
-  head.scale = kScale;
-  head.q = q.data();
+  Segment segment;
+  segment.format = format;
+  segment.pages = stored.pages.data();
+  segment.end = entries;
+  const DecodeQuery query = {kGroup, kScale, q.data()};
   const size_t part_floats = DecodePartFloats(kGroup, kHeadDim);
-  std::vector<float> results(part_floats * head.parts());
+  std::vector<float> results(part_floats * segment.parts());
   std::vector<float> out(q.size()), sums(entries, 0.0f);
   const size_t weights_size = size_t{kGroup} * kPartSlots;
-  std::vector<float> weights(weights_size * head.parts());
+  std::vector<float> weights(weights_size * segment.parts());
   AlignedBuffer<float> scratch;
   for (auto _ : state) {
-    for (int part = 0; part < head.parts(); ++part) {
-      AttendDecodePart(head, part, &scratch, &results[part * part_floats],
+    for (int part = 0; part < segment.parts(); ++part) {
+      AttendDecodePart(segment, query, part, &scratch,
+                       &results[part * part_floats],
                        received ? &weights[part * weights_size] : nullptr);
     }
-    MergeDecodeParts(results.data(), head.parts(), kGroup, kHeadDim,
+    MergeDecodeParts(results.data(), segment.parts(), kGroup, kHeadDim,
                      out.data());
     if (received) {
-      AddReceived(head, {results.data(), head.parts()}, weights.data(),
-                  sums.data());
+      AddReceived(segment, kGroup, {results.data(), segment.parts()},
+                  weights.data(), &scratch, sums.data());
     }
   }
   SetBytes(state, double(stored.memory.bytes()));

@@ -29,6 +29,7 @@
 #ifndef PYRAMIDKV_CACHE_COLD_TIER_H_
 #define PYRAMIDKV_CACHE_COLD_TIER_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -40,6 +41,7 @@
 #include "cache/cold_state.h"
 #include "cache/key_index.h"
 #include "kernels/kv_codec.h"
+#include "kernels/segment.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
@@ -77,6 +79,15 @@ struct ColdView {
   int selected = 0;  // entries, in all views
 
   bool last() const { return first + length >= selected; }
+  // Its entries from `at` on, a multiple of kColdPartEntries, as many as are
+  // attended to at once. format: ColdTierOptions::format.
+  Segment Part(const PageFormat& format, int at) const {
+    Segment part;
+    part.format = format;
+    part.pages = pages.data() + at / kBlockEntries;
+    part.end = std::min(kColdPartEntries, length - at);
+    return part;
+  }
 };
 
 // Since the tier was made, over all heads.

@@ -21,22 +21,19 @@ constexpr float kScale = 0.2f;
 
 // All query heads of a group over one head of the cache: [kGroup, kDim].
 std::vector<float> Attend(const KvCache& cache, const std::vector<float>& q) {
-  const HeadView view = cache.View(0, 0);
-  DecodeHead head;
-  head.format = cache.shape().format;
-  head.pages = view.pages;
-  head.end = view.length;
-  head.group = kGroup;
-  head.scale = kScale;
-  head.q = q.data();
-  head.bias = view.bias;
-  const size_t size = DecodePartFloats(kGroup, kDim);
-  std::vector<float> results(head.parts() * size), out(kGroup * kDim);
+  const HeadSegments segments = cache.head(0, 0).Segments();
+  const DecodeQuery query = {kGroup, kScale, q.data()};
+  std::vector<float> results(segments.parts() * DecodePartFloats(kGroup, kDim));
+  std::vector<float> out(kGroup * kDim);
   AlignedBuffer<float> scratch;
-  for (int p = 0; p < head.parts(); ++p) {
-    AttendDecodePart(head, p, &scratch, results.data() + p * size);
+  float* result = results.data();
+  for (const Segment& segment : segments.all) {
+    for (int p = 0; p < segment.parts(); ++p) {
+      AttendDecodePart(segment, query, p, &scratch, result);
+      result += DecodePartFloats(kGroup, kDim);
+    }
   }
-  MergeDecodeParts(results.data(), head.parts(), kGroup, kDim, out.data());
+  MergeDecodeParts(results.data(), segments.parts(), kGroup, kDim, out.data());
   return out;
 }
 

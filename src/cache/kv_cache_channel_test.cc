@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "cache/kv_cache.h"
-#include "cache/kv_cache_io.h"
 #include "gtest/gtest.h"
 #include "kernels/channel_keys.h"
 #include "kernels/testing/all_targets.h"
@@ -18,8 +18,8 @@ namespace {
 constexpr int kDim = 16;
 constexpr int kTokens = 500;
 
-PageFormat Format(Codec k) {
-  PageFormat format = {kDim, k, Codec::kInt8};
+HeadFormat Format(Codec k) {
+  HeadFormat format = {{kDim, k, Codec::kInt8}};
   format.channel = true;
   return format;
 }
@@ -66,7 +66,7 @@ class ChannelCache : public testing::TestWithParam<Codec> {
   // and where they are new or wait, else codes of their group.
   std::vector<float> Expected(int n) const {
     const int recent =
-        std::min(n - FineRecent(format_), FirstWaiting(format_, n));
+        std::min(n - format_.recent_positions(), format_.FirstWaiting(n));
     std::vector<float> all;
     for (int at = 0; at < n; at += kChannelGroup) {
       const int count = std::min(kChannelGroup, n - at);
@@ -74,7 +74,7 @@ class ChannelCache : public testing::TestWithParam<Codec> {
       const bool whole = count == kChannelGroup;
       const auto coded = whole ? Coded(Slice(k_, at, count), count) : halves;
       for (int i = 0; i < count; ++i) {
-        const bool fine = at + i < kFinePositions || at + i >= recent;
+        const bool fine = at + i < kSinkPositions || at + i >= recent;
         const auto row = Slice(fine ? halves : coded, i, 1);
         all.insert(all.end(), row.begin(), row.end());
       }
@@ -82,7 +82,7 @@ class ChannelCache : public testing::TestWithParam<Codec> {
     return all;
   }
 
-  const PageFormat format_;
+  const HeadFormat format_;
   PagePool pool_;
   std::vector<float> k_, v_;
   KvCache cache_;
@@ -139,7 +139,7 @@ TEST_P(ChannelCache, PrefillCodesWhatIsKept) {
 }
 
 // Groups before the first entry that leaves stay as they are, to the bit; those
-// behind it are coded anew, once, from what was there.
+// after it are coded anew, once, from what was there.
 TEST_P(ChannelCache, CompactCodesWhatMovesOnceMore) {
   Append(0, kTokens);
   const auto before = Keys();
@@ -156,26 +156,28 @@ TEST_P(ChannelCache, CompactCodesWhatMovesOnceMore) {
     left.insert(left.end(), row.begin(), row.end());
   }
   EXPECT_EQ(Slice(after, 288, 32), Coded(left, 32));
-  const int recent = kTokens - FineRecent(format_) + 1;
+  const int recent = kTokens - format_.recent_positions() + 1;
   EXPECT_EQ(Slice(after, recent - 10, kTokens - recent),
             Slice(before, recent, kTokens - recent));
 }
 
 // A group of which the last entries left has codes for the others; it is coded
 // again when it is complete again.
-TEST_P(ChannelCache, TruncateLeavesCodes) {
+TEST_P(ChannelCache, APrefixKeepsItsCodes) {
   Append(0, kTokens);
   const auto before = Keys();
-  ASSERT_TRUE(cache_.Truncate(200).ok());
+  std::vector<int> kept(200);
+  std::iota(kept.begin(), kept.end(), 0);
+  ASSERT_TRUE(cache_.Compact(0, 0, kept).ok());
   EXPECT_EQ(Keys(), Slice(before, 0, 200));
-  Append(200, 100);
+  const float* const fresh = &k_[size_t{200} * kDim];
+  ASSERT_TRUE(cache_.Append(0, 0, kTokens, 100, fresh, fresh, kDim).ok());
   const auto after = Keys();
   EXPECT_EQ(Slice(after, 0, 192), Slice(before, 0, 192));
   auto mixed = Slice(before, 192, 8);
-  const auto fresh = Slice(k_, 200, 24);
-  mixed.insert(mixed.end(), fresh.begin(), fresh.end());
+  mixed.insert(mixed.end(), fresh, fresh + size_t{24} * kDim);
   const auto coded = Coded(mixed, 32);
-  const int recent = std::max(300 - FineRecent(format_) - 192, 8);
+  const int recent = std::max(300 - format_.recent_positions() - 192, 8);
   EXPECT_EQ(Slice(after, 192, std::min(recent, 32)),
             Slice(coded, 0, std::min(recent, 32)));
 }
@@ -185,41 +187,38 @@ TEST_P(ChannelCache, HeadsComeBack) {
     cache_.Clear();
     Append(0, n);
     KvCache other(&pool_, {1, 1, format_});
-    std::vector<const std::byte*> pages;
-    const HeadView view = cache_.View(0, 0);
-    for (int p = 0; p * kPageEntries < n; ++p) pages.push_back(view.pages[p]);
-    if (view.fine > 0) pages.push_back(*view.fine_page);
-    for (int p = 0; p * kFinePositions < n - view.recent_begin; ++p) {
-      pages.push_back(view.recent_pages[p]);
-    }
+    std::vector<std::span<const std::byte>> pages;
+    cache_.head(0, 0).ForEachPage(
+        [&](std::span<const std::byte> page) { pages.push_back(page); });
     size_t next = 0;
-    ASSERT_TRUE(other
-                    .ImportHead(0, 0, n, cache_.ExportHead(0, 0),
-                                [&](std::span<std::byte> page) {
-                                  std::copy_n(pages[next++], page.size(),
-                                              page.begin());
-                                  return Status();
-                                })
+    ASSERT_TRUE(other.head(0, 0)
+                    .Import(n, cache_.head(0, 0).Export(),
+                            [&](std::span<std::byte> page) {
+                              std::copy_n(pages[next++].begin(), page.size(),
+                                          page.begin());
+                              return Status();
+                            })
                     .ok());
+    EXPECT_EQ(next, pages.size());
     std::vector<float> k(size_t(n) * kDim);
     other.Decode(0, 0, k.data(), nullptr);
     EXPECT_EQ(k, Keys());
-    HeadState wrong = cache_.ExportHead(0, 0);
-    wrong.coded = wrong.length + 1;
-    EXPECT_FALSE(CheckHeadState(wrong, format_, false, n).ok());
-    wrong.coded = FirstWaiting(format_, n) - 1;
-    EXPECT_FALSE(CheckHeadState(wrong, format_, false, n).ok());
+    HeadState wrong = cache_.head(0, 0).Export();
+    wrong.coded = n + 1;
+    EXPECT_FALSE(CheckHeadState(wrong, format_, n).ok());
+    wrong.coded = format_.FirstWaiting(n) - 1;
+    EXPECT_FALSE(CheckHeadState(wrong, format_, n).ok());
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Codecs, ChannelCache,
                          testing::Values(Codec::kInt8, Codec::kInt4));
 
-// Positions and scales included, of what is not in fine pages, of f16.
+// Positions and scales included, of what is not in overlays, of f16.
 TEST(ChannelCacheBytes, AreWithinTheLimits) {
   constexpr int kEntries = 4096, kHeadDim = 64;
   for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
-    PageFormat format = {kHeadDim, codec, codec};
+    HeadFormat format = {{kHeadDim, codec, codec}};
     format.channel = true;
     PagePool pool;
     KvCache cache(&pool, {1, 1, format});
@@ -235,7 +234,7 @@ TEST(ChannelCacheBytes, AreWithinTheLimits) {
     ASSERT_NE(cache.View(0, 0).positions, nullptr);
     const double f16 = 2.0 * 2 * kHeadDim * kEntries;
     const double limit = codec == Codec::kInt8 ? 0.59 : 0.34;
-    EXPECT_LE(static_cast<double>(cache.bytes() - FineBytes(format)),
+    EXPECT_LE(static_cast<double>(cache.bytes() - format.overlay_bytes()),
               limit * f16);
   }
 }

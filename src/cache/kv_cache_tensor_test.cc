@@ -1,11 +1,10 @@
-// Quantised entries that share one scale (KvShape::tensor_scales).
+// Quantised entries that share one scale (HeadFormat::tensor_scales).
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "cache/kv_cache.h"
-#include "cache/kv_cache_io.h"
 #include "gtest/gtest.h"
 #include "kernels/kv_quant.h"
 #include "kernels/testing/all_targets.h"
@@ -21,8 +20,9 @@ class TensorScales : public testing::TestWithParam<Codec> {
   // No entry of a cache like this is held finer.
   KvCache Cache() {
     const Codec codec = GetParam();
-    return KvCache(&pool_,
-                   {1, 1, {kDim, codec, codec, kPageEntries, codec}, true});
+    HeadFormat format = {{kDim, codec, codec}, codec};
+    format.tensor_scales = true;
+    return KvCache(&pool_, {1, 1, format});
   }
   void Append(int from, int count, KvCache* cache) const {
     ASSERT_TRUE(cache
@@ -50,7 +50,7 @@ TEST_P(TensorScales, AllValuesAreStepsOfOneSize) {
   Append(0, kEntries, &cache);
   std::vector<float> k(k_.size()), v(v_.size());
   cache.Decode(0, 0, k.data(), v.data());
-  const auto scales = cache.ExportHead(0, 0).tensor_scales;
+  const auto scales = cache.head(0, 0).Export().tensor_scales;
   const float codes = GetParam() == Codec::kInt8 ? 127 : 7;
   for (const bool is_k : {true, false}) {
     const auto& from = is_k ? k_ : v_;
@@ -79,11 +79,11 @@ TEST_P(TensorScales, LaterEntriesDoNotChangeIt) {
   for (size_t i = size_t{100} * kDim; i < k_.size(); ++i) k_[i] *= 10;
   KvCache cache = Cache();
   Append(0, 100, &cache);
-  const auto before = cache.ExportHead(0, 0).tensor_scales;
+  const auto before = cache.head(0, 0).Export().tensor_scales;
   std::vector<float> k(size_t{100} * kDim), all(k_.size());
   cache.Decode(0, 0, k.data(), nullptr);
   Append(100, 100, &cache);
-  EXPECT_EQ(cache.ExportHead(0, 0).tensor_scales, before);
+  EXPECT_EQ(cache.head(0, 0).Export().tensor_scales, before);
   cache.Decode(0, 0, all.data(), nullptr);
   EXPECT_TRUE(std::equal(k.begin(), k.end(), all.begin()));
   const float reach =

@@ -160,7 +160,6 @@ TEST(KvCache, KeepingEverythingChangesNothing) {
   EXPECT_EQ(after.length, 200);
   EXPECT_EQ(after.positions, nullptr);
   EXPECT_EQ(cache.bytes(), bytes);
-  EXPECT_TRUE(cache.Truncate(50).ok());  // nothing was evicted
 }
 
 TEST(KvCache, ConsecutiveRestsNeedNoPositions) {
@@ -209,9 +208,6 @@ TEST(KvCache, AppendKeptGathersRows) {
   EXPECT_EQ(cache.View(0, 1).positions, nullptr);  // all rows: no hole
   EXPECT_EQ(Positions(cache, 0, 1), Range(10, 310));
   ExpectRows(cache, 0, 1);
-  // Row 299 was seen when 298 and 299 were left out.
-  EXPECT_FALSE(cache.Truncate(309).ok());
-  EXPECT_TRUE(cache.Truncate(310).ok());
 }
 
 TEST(KvCache, DropBeforeGivesBackWholePages) {
@@ -229,49 +225,6 @@ TEST(KvCache, DropBeforeGivesBackWholePages) {
   cache.DropBefore(0, 0, 1000);
   EXPECT_EQ(cache.length(0, 0), 0);
   EXPECT_EQ(cache.bytes(), 0);
-}
-
-TEST(KvCache, TruncateForgetsTheNewest) {
-  PagePool pool;
-  KvCache cache(&pool, {2, 1, kF16});
-  AppendAt(cache, 0, 0, 0, 150);
-  AppendAt(cache, 1, 0, 0, 150);
-  EXPECT_TRUE(cache.Truncate(1000).ok());
-  EXPECT_EQ(cache.entries(), 300);
-  EXPECT_TRUE(cache.Truncate(128).ok());
-  EXPECT_EQ(cache.entries(), 256);
-  EXPECT_EQ(cache.bytes(), 4 * static_cast<int64_t>(kF16.page_bytes()));
-  AppendAt(cache, 0, 0, 128, 5);
-  ExpectRows(cache, 0, 0);
-  EXPECT_TRUE(cache.Truncate(0).ok());
-  EXPECT_EQ(cache.bytes(), 0);
-}
-
-TEST(KvCache, TruncateIsRefusedIntoAnEviction) {
-  PagePool pool;
-  KvCache cache(&pool, {2, 1, kF16});
-  AppendAt(cache, 0, 0, 0, 100);
-  AppendAt(cache, 1, 0, 0, 100);
-  std::vector<int> kept = Range(0, 40);  // 40 to 49 leave once 99 was seen
-  for (int i = 50; i < 100; ++i) kept.push_back(i);
-  Keep(cache, 1, 0, kept);
-  AppendAt(cache, 0, 0, 100, 10);
-  AppendAt(cache, 1, 0, 100, 10);
-  for (int position : {99, 60, 41}) {
-    const Status status = cache.Truncate(position);
-    EXPECT_EQ(status.code(), StatusCode::kUsage) << position;
-    EXPECT_EQ(cache.entries(), 110 + 100) << "left as it was";
-  }
-  EXPECT_TRUE(cache.Truncate(105).ok());
-  EXPECT_TRUE(cache.Truncate(100).ok());
-  EXPECT_EQ(Positions(cache, 1, 0).back(), 99);
-  EXPECT_FALSE(cache.Truncate(99).ok());
-  EXPECT_TRUE(cache.Truncate(40).ok());  // nothing is missing before it
-  EXPECT_EQ(cache.View(1, 0).positions, nullptr);
-  AppendAt(cache, 0, 0, 40, 60);
-  AppendAt(cache, 1, 0, 40, 60);
-  EXPECT_TRUE(cache.Truncate(70).ok());  // that eviction is forgotten
-  ExpectRows(cache, 1, 0);
 }
 
 TEST(KvCache, ForksShareUntilOneWrites) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cache/kv_cache.h"
-#include "cache/kv_cache_io.h"
+#include "cache/testing/random_sample.h"
 #include "gtest/gtest.h"
 #include "kernels/key_rounding.h"
 #include "kernels/testing/all_targets.h"
@@ -18,18 +18,13 @@ namespace {
 constexpr int kDim = 64;
 constexpr int kEntries = 1000;
 
-struct Case {
-  PageFormat format;
-  Codec top;
-};
-
-class TopEntries : public testing::TestWithParam<Case> {
+class TopEntries : public testing::TestWithParam<HeadFormat> {
  protected:
   TopEntries()
       : k_(RandomFloats(size_t{kEntries} * kDim, 1)),
         v_(RandomFloats(size_t{kEntries} * kDim, 2)),
-        cache_(&pool_, {1, 1, GetParam().format, false, GetParam().top}) {
-    if (IsQuantized(GetParam().format.k)) {
+        cache_(&pool_, {1, 1, GetParam()}) {
+    if (IsQuantized(GetParam().k)) {
       rounding_ = FitKeyRounding(kDim, 200, k_.data(), 32, 1, kDim, v_.data());
       cache_.SetKeyRounding(0, 0, rounding_);
     }
@@ -41,7 +36,7 @@ class TopEntries : public testing::TestWithParam<Case> {
   std::vector<int> Some(int first = 0, int step = 3) const {
     const HeadView view = cache_.View(0, 0);
     std::vector<int> top;
-    for (int i = std::max(view.fine, first); i < view.length; i += step) {
+    for (int i = std::max(view.sinks, first); i < view.length; i += step) {
       top.push_back(i);
     }
     return top;
@@ -72,7 +67,7 @@ class TopEntries : public testing::TestWithParam<Case> {
   }
 
   std::vector<float> AsTop(int entry) const {
-    const PageFormat format = TopFormat(GetParam().format, GetParam().top);
+    const PageFormat format = GetParam().top_page();
     std::vector<std::byte> page(format.page_bytes());
     std::vector<float> row(2 * kDim);
     const size_t at = size_t(entry) * kDim;
@@ -94,7 +89,7 @@ TEST_P(TopEntries, AreFinerAndOthersAsTheyWere) {
   ASSERT_GT(top.size(), 200u);
   SetTop(top);
   const auto after = Rows(cache_);
-  const int recent = kEntries - FineRecent(GetParam().format);
+  const int recent = kEntries - GetParam().recent_positions();
   for (int i = 0; i < kEntries; ++i) {
     const bool finer = std::binary_search(top.begin(), top.end(), i);
     const bool there = finer && (i < recent || recent == kEntries);
@@ -123,7 +118,7 @@ TEST_P(TopEntries, ANewChoiceKeepsBits) {
   const auto after = Rows(cache_);
   for (int i : fewer) ASSERT_EQ(after[i], before[i]);
   SetTop({});
-  EXPECT_EQ(cache_.View(0, 0).top.size(), 0u);
+  EXPECT_TRUE(cache_.head(0, 0).Export().top.empty());
 }
 
 TEST_P(TopEntries, AHundredCompactionsChangeNoBit) {
@@ -132,10 +127,7 @@ TEST_P(TopEntries, AHundredCompactionsChangeNoBit) {
   std::mt19937 random(3);
   for (int round = 0; round < 100; ++round) {
     const int n = cache_.length(0, 0);
-    std::vector<int> all(n), kept;
-    std::iota(all.begin(), all.end(), 0);
-    std::sample(all.begin(), all.end(), std::back_inserter(kept), n * 98 / 100,
-                random);
+    const std::vector<int> kept = RandomSample(n, n * 98 / 100, &random);
     std::vector<std::vector<float>> left;
     for (int i : kept) left.push_back(want[i]);
     ASSERT_TRUE(cache_.Compact(0, 0, kept).ok());
@@ -173,61 +165,55 @@ TEST_P(TopEntries, DroppedOnesLeave) {
   EXPECT_EQ(pool_.live_bytes(), 0);
 }
 
-TEST_P(TopEntries, TruncatedOnesLeave) {
-  SetTop(Some(0, 1));
-  auto want = Rows(cache_);
-  want.resize(100);
-  ASSERT_TRUE(cache_.Truncate(100).ok());
-  EXPECT_EQ(Rows(cache_), want);
-  EXPECT_EQ(cache_.View(0, 0).top.size(), 100u - cache_.View(0, 0).fine);
-  ASSERT_TRUE(cache_.Truncate(0).ok());
-  EXPECT_EQ(pool_.live_bytes(), 0);
-}
-
 // Marks, indices and whole pages included.
 TEST_P(TopEntries, BytesAreWhatBudgetsCount) {
   const int64_t before = cache_.bytes();
   const std::vector<int> top = Some(0, 5);
   SetTop(top);
-  const PageFormat format = TopFormat(GetParam().format, GetParam().top);
+  const PageFormat format = GetParam().top_page();
   const auto share = double(top.size()) / kEntries;
   EXPECT_LE(cache_.bytes() - before,
-            (share * TopEntryBytes(format) + kTopMarkBytes) *
+            (share * GetParam().top_entry_bytes() + kTopMarkBytes) *
                     (kEntries + kPageEntries) +
                 double(format.page_bytes()));
   EXPECT_GE(cache_.bytes() - before,
-            double(top.size()) * TopEntryBytes(format));
+            double(top.size()) * GetParam().top_entry_bytes());
 }
 
 TEST_P(TopEntries, StatesThatCannotBeAreRefused) {
   SetTop(Some());
-  const HeadState sound = cache_.ExportHead(0, 0);
-  const PageFormat& format = GetParam().format;
-  EXPECT_TRUE(CheckHeadState(sound, format, true, kEntries).ok());
-  EXPECT_FALSE(CheckHeadState(sound, format, false, kEntries).ok());
-  for (int wrong = 0; wrong < 8; ++wrong) {
+  const HeadState sound = cache_.head(0, 0).Export();
+  const HeadFormat& format = GetParam();
+  HeadFormat without = format;
+  without.top.reset();
+  EXPECT_TRUE(CheckHeadState(sound, format, kEntries).ok());
+  EXPECT_FALSE(CheckHeadState(sound, without, kEntries).ok());
+  for (int wrong = 0; wrong < 7; ++wrong) {
     HeadState state = sound;
     if (wrong == 0) std::swap(state.top[0], state.top[1]);
     if (wrong == 1) state.top.back() = kEntries;
-    if (wrong == 2) state.top.front() = kFinePositions - 1;
+    if (wrong == 2) state.top.front() = cache_.View(0, 0).sinks - 1;
     if (wrong == 3) state.top.assign(1, -1);
     if (wrong == 4) state.top[0] = std::numeric_limits<int32_t>::min();
     if (wrong == 5) {
-      for (int i = 0; i < kFinePositions; ++i) state.top[i] = i - 500;
+      for (int i = 0; i < kOverlayEntries; ++i) state.top[i] = i - 500;
     }
-    if (wrong == 6) state.bias.assign(kEntries, 0.0f);
-    if (wrong == 7) state.top_origin = kFinePositions - 1;
-    EXPECT_FALSE(CheckHeadState(state, format, true, kEntries).ok()) << wrong;
+    if (wrong == 6) state.top_origin = kOverlayEntries - 1;
+    EXPECT_FALSE(CheckHeadState(state, format, kEntries).ok()) << wrong;
   }
+}
+
+HeadFormat Format(Codec k, Codec v, Codec top) {
+  return {{kDim, k, v}, Codec::kF16, top};
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Formats, TopEntries,
-    testing::Values(Case{{kDim, Codec::kInt4, Codec::kInt4}, Codec::kInt8},
-                    Case{{kDim, Codec::kInt4, Codec::kInt2}, Codec::kInt4},
-                    Case{{kDim, Codec::kInt4, Codec::kInt2}, Codec::kF16},
-                    Case{{kDim, Codec::kF16, Codec::kInt4}, Codec::kInt8},
-                    Case{{kDim, Codec::kInt8, Codec::kInt8}, Codec::kF16}));
+    testing::Values(Format(Codec::kInt4, Codec::kInt4, Codec::kInt8),
+                    Format(Codec::kInt4, Codec::kInt2, Codec::kInt4),
+                    Format(Codec::kInt4, Codec::kInt2, Codec::kF16),
+                    Format(Codec::kF16, Codec::kInt4, Codec::kInt8),
+                    Format(Codec::kInt8, Codec::kInt8, Codec::kF16)));
 
 }  // namespace
 }  // namespace pyramidkv

@@ -341,7 +341,8 @@ HWY_INLINE void ValueQuantPage(const std::byte* half, int page_entries,
 }
 
 struct Part {
-  const DecodeHead* head;
+  const Segment* segment;
+  const DecodeQuery* query;
   int from, to;                 // slots of this part, [from, to)
   const float* q;               // [group, head_dim], rotated where K is
   float* scores;                // [group, kPageEntries]
@@ -431,7 +432,7 @@ void SoftmaxPage(const Part& part, int g, int padded, float scale, float* max,
                  float* sum) {
   const D d;
   const int lanes = static_cast<int>(hn::Lanes(d));
-  const int head_dim = part.head->format.head_dim;
+  const int head_dim = part.segment->format.head_dim;
   float* scores = part.scores + g * kPageEntries;
   V top[kHeads];
   for (int h = 0; h < kHeads; ++h) top[h] = hn::Set(d, max[g + h]);
@@ -478,7 +479,7 @@ struct Page {
 // Logits of query heads [g, g + kHeads) over a page.
 template <class L, int kHeads>
 void ScorePage(const Part& part, const Page& page, int g) {
-  const PageFormat& f = part.head->format;
+  const PageFormat& f = part.segment->format;
   float* scores = part.scores + g * kPageEntries;
   if constexpr (kQuantized<L>) {
     if (f.channel) {
@@ -511,7 +512,7 @@ void ScorePage(const Part& part, const Page& page, int g) {
 // Adds a page's values by the weights of query heads [g, g + kHeads).
 template <class L, int kHeads>
 void AddValues(const Part& part, const Page& page, int g) {
-  const PageFormat& f = part.head->format;
+  const PageFormat& f = part.segment->format;
   const float* p = part.scores + g * kPageEntries;
   const size_t acc_stride = size_t(2) * f.head_dim;
   float* acc = part.acc + g * acc_stride;
@@ -539,8 +540,8 @@ struct PageStep {
 
   void Run(const Part& part, const Page& page) const {
     int g = 0;
-    for (; g + kGroup <= part.head->group; g += kGroup) group(part, page, g);
-    for (; g < part.head->group; ++g) one(part, page, g);
+    for (; g + kGroup <= part.query->group; g += kGroup) group(part, page, g);
+    for (; g < part.query->group; ++g) one(part, page, g);
   }
 };
 
@@ -589,28 +590,31 @@ PageStep AddingOf(Codec v) {
   return Adding<LoadQuant<Codec::kInt2>>();
 }
 
-// A page's K and V lie side by side. While one half is read, the other or the
-// next page is asked for: some processors' own guesses come too late.
-void RunPage(const Part& part, PageStep score, PageStep add, int page,
-             float* result) {
+// The bias of the entries in the slots [from, to) of the page that begins at
+// slot `first`. listed: [kPageEntries], to gather in.
+const float* PageBias(const Segment& s, int first, int from, int to,
+                      float* listed) {
+  if (s.entries == nullptr) return s.bias + (s.first_entry + first + from);
+  for (int j = from; j < to; ++j) {
+    listed[j - from] = s.bias[s.entries[first + j]];
+  }
+  return listed;
+}
+
+// Logits of what the row sees of a page; of all else the lowest number.
+void MaskPage(const Part& part, int page, int from, int to, int padded) {
   constexpr float kLowest = std::numeric_limits<float>::lowest();
-  const DecodeHead& h = *part.head;
-  const int entries = h.format.entries;
-  const int first = page * entries;
-  const int from = std::max(part.from - first, 0);
-  const int to = std::min(part.to - first, entries);
-  const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
-  const std::byte* const k = h.pages[page];
-  const bool last = (page + 1) * entries >= part.to;
-  const Page at = {k, k + h.format.k_bytes(), from, to,
-                   last ? k : h.pages[page + 1]};
-  score.Run(part, at);
+  const Segment& s = *part.segment;
+  const int first = page * s.format.entries;
+  float listed[kPageEntries];
+  const float* const bias =
+      s.bias != nullptr ? PageBias(s, first, from, to, listed) : nullptr;
   const uint64_t unseen =
-      size_t(page) < h.unseen.size() ? h.unseen[page] : uint64_t{0};
-  for (int g = 0; g < h.group; ++g) {
+      size_t(page) < s.unseen.size() ? s.unseen[page] : uint64_t{0};
+  for (int g = 0; g < part.query->group; ++g) {
     float* scores = part.scores + g * kPageEntries;
-    if (h.bias != nullptr) {
-      AddBias(h.bias + first + from, h.scale, to - from, scores + from);
+    if (bias != nullptr) {
+      AddBias(bias, part.query->scale, to - from, scores + from);
     }
     std::fill(scores, scores + from, kLowest);
     std::fill(scores + to, scores + padded, kLowest);
@@ -618,50 +622,70 @@ void RunPage(const Part& part, PageStep score, PageStep add, int page,
       scores[std::countr_zero(left)] = kLowest;
     }
     if (part.weights != nullptr) {  // pages of a part begin at its own slots
-      const int slot = first - part.from / entries * entries;
+      const int slot = first - part.from / s.format.entries * s.format.entries;
       std::copy(scores, scores + padded,
                 part.weights + size_t(g) * kPartSlots + slot);
     }
   }
-  const float scale = h.bias != nullptr ? 1.0f : h.scale;
-  float* const sums = result + h.group;
+}
+
+// A page's K and V lie side by side. While one of them is read, the other or
+// the next page is asked for: some processors' own guesses come too late.
+void RunPage(const Part& part, PageStep score, PageStep add, int page,
+             float* result) {
+  const Segment& s = *part.segment;
+  const int group = part.query->group;
+  const int entries = s.format.entries;
+  const int first = page * entries;
+  const int from = std::max(part.from - first, 0);
+  const int to = std::min(part.to - first, entries);
+  const int padded = (to + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
+  const std::byte* const k = s.pages[page];
+  const bool last = (page + 1) * entries >= part.to;
+  const Page at = {k, k + s.format.k_bytes(), from, to,
+                   last ? k : s.pages[page + 1]};
+  score.Run(part, at);
+  MaskPage(part, page, from, to, padded);
+  const float scale = s.bias != nullptr ? 1.0f : part.query->scale;
+  float* const sums = result + group;
   int g = 0;
-  for (; g + kGroup <= h.group; g += kGroup) {
+  for (; g + kGroup <= group; g += kGroup) {
     SoftmaxPage<kGroup>(part, g, padded, scale, result, sums);
   }
-  for (; g < h.group; ++g) {
+  for (; g < group; ++g) {
     SoftmaxPage<1>(part, g, padded, scale, result, sums);
   }
   add.Run(part, at);
 }
 
 void RunPart(Part part, float* result) {
-  const DecodeHead& h = *part.head;
-  const int head_dim = h.format.head_dim;
-  std::fill(result, result + h.group, std::numeric_limits<float>::lowest());
-  std::fill(result + h.group, result + 2 * h.group, 0.0f);
-  std::fill(part.acc, part.acc + size_t(h.group) * 2 * head_dim, 0.0f);
-  part.sums = result + h.group;
-  const int entries = h.format.entries;
+  const Segment& s = *part.segment;
+  const int group = part.query->group;
+  const int head_dim = s.format.head_dim;
+  std::fill(result, result + group, std::numeric_limits<float>::lowest());
+  std::fill(result + group, result + 2 * group, 0.0f);
+  std::fill(part.acc, part.acc + size_t(group) * 2 * head_dim, 0.0f);
+  part.sums = result + group;
+  const int entries = s.format.entries;
   const int first = part.from / entries;
-  const PageStep score = ScoringOf(h.format.k), add = AddingOf(h.format.v);
+  const PageStep score = ScoringOf(s.format.k), add = AddingOf(s.format.v);
   for (int page = first; page * entries < part.to; ++page) {
     RunPage(part, score, add, page, result);
   }
-  float* out = result + 2 * h.group;
-  for (int g = 0; g < h.group; ++g, out += head_dim) {
+  float* out = result + 2 * group;
+  for (int g = 0; g < group; ++g, out += head_dim) {
     const float* acc = part.acc + size_t(g) * 2 * head_dim;
-    if (IsQuantized(h.format.v)) {
+    if (IsQuantized(s.format.v)) {
       std::copy(acc, acc + head_dim, out);
       RotateChannels(head_dim, out);
     } else {
       for (int i = 0; i < head_dim; ++i) out[i] = acc[2 * i] + acc[2 * i + 1];
     }
   }
-  const float scale = h.bias != nullptr ? 1.0f : h.scale;
+  const float scale = s.bias != nullptr ? 1.0f : part.query->scale;
   const int padded =
       (part.to - first * entries + kBlockKeys - 1) / kBlockKeys * kBlockKeys;
-  for (int g = 0; g < h.group; ++g) {
+  for (int g = 0; g < group; ++g) {
     if (part.weights != nullptr) {
       Exponentials(result[g], scale, padded,
                    part.weights + size_t(g) * kPartSlots);
@@ -670,40 +694,42 @@ void RunPart(Part part, float* result) {
   }
 }
 
-void AttendDecodePartT(const DecodeHead& head, int part_index, float* scratch,
-                       float* weights, float* result) {
+void AttendDecodePartT(const Segment& segment, const DecodeQuery& query,
+                       int part_index, float* scratch, float* weights,
+                       float* result) {
   Part part;
-  part.head = &head;
-  part.from = head.part_begin(part_index);
-  part.to = head.part_end(part_index);
+  part.segment = &segment;
+  part.query = &query;
+  part.from = segment.part_begin(part_index);
+  part.to = segment.part_end(part_index);
   part.scores = scratch;
-  part.acc = scratch + size_t(head.group) * kPageEntries;
+  part.acc = scratch + size_t(query.group) * kPageEntries;
   part.weights = weights;
-  part.scaled = part.acc + size_t(head.group) * 2 * head.format.head_dim;
-  part.q = head.q;
+  const size_t head_dim = segment.format.head_dim;
+  part.scaled = part.acc + size_t(query.group) * 2 * head_dim;
+  part.q = query.q;
   float* const q = part.scaled + kGroup * kPageEntries;
-  const size_t head_dim = head.format.head_dim;
-  part.key_q = q + head.group * head_dim;
+  part.key_q = q + query.group * head_dim;
   part.integers =
       reinterpret_cast<IntegerQuery*>(part.key_q + kGroup * head_dim);
-  part.form = head.integers ? BestIntegerForm() : nullptr;
-  if (IsQuantized(head.format.k) && !head.format.channel) {
-    std::copy(head.q, head.q + head.group * head_dim, q);
-    for (int g = 0; g < head.group; ++g) {
-      RotateChannels(head.format.head_dim, q + g * head_dim);
+  part.form = query.integers ? BestIntegerForm() : nullptr;
+  if (IsQuantized(segment.format.k) && !segment.format.channel) {
+    std::copy(query.q, query.q + query.group * head_dim, q);
+    for (int g = 0; g < query.group; ++g) {
+      RotateChannels(segment.format.head_dim, q + g * head_dim);
     }
     part.q = q;
     if (part.form != nullptr) {
-      part.form->round_queries(head.format.k, q, head.group,
-                               head.format.head_dim, part.integers);
+      part.form->round_queries(segment.format.k, q, query.group,
+                               segment.format.head_dim, part.integers);
     }
   }
   RunPart(part, result);
-  if (head.key_rounding == nullptr) return;
-  for (int g = 0; g < head.group; ++g) {
+  if (segment.key_rounding == nullptr) return;
+  for (int g = 0; g < query.group; ++g) {
     result[g] +=
-        head.scale * QueryShift(head.key_rounding, head.format.head_dim,
-                                head.q + g * head_dim);
+        query.scale * QueryShift(segment.key_rounding, segment.format.head_dim,
+                                 query.q + g * head_dim);
   }
 }
 
@@ -715,17 +741,17 @@ namespace pyramidkv {
 
 HWY_EXPORT(AttendDecodePartT);
 
-void AttendDecodePart(const DecodeHead& head, int part,
-                      AlignedBuffer<float>* scratch, float* result,
+void AttendDecodePart(const Segment& segment, const DecodeQuery& query,
+                      int part, AlignedBuffer<float>* scratch, float* result,
                       float* weights) {
-  const int head_dim = head.format.head_dim;
+  const int head_dim = segment.format.head_dim;
   const size_t integers =
       QuantGroups(head_dim) * sizeof(IntegerQuery) / sizeof(float);
-  scratch->Resize(size_t(head.group) *
+  scratch->Resize(size_t(query.group) *
                       (kPageEntries + 3 * head_dim + integers) +
                   kSharingHeads * (kPageEntries + head_dim));
   HWY_DYNAMIC_DISPATCH(AttendDecodePartT)
-  (head, part, scratch->data(), weights, result);
+  (segment, query, part, scratch->data(), weights, result);
 }
 
 void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
@@ -749,11 +775,21 @@ void MergeDecodeParts(const float* results, int parts, int group, int head_dim,
   }
 }
 
-void AddReceived(const DecodeHead& head, const PartResults& all,
-                 const float* weights, float* received) {
-  const int group = head.group, parts = head.parts();
-  const size_t size = DecodePartFloats(group, head.format.head_dim);
+void AddReceived(const Segment& segment, int group, const PartResults& all,
+                 const float* weights, AlignedBuffer<float>* scratch,
+                 float* received) {
+  const int parts = segment.parts();
+  const size_t size = DecodePartFloats(group, segment.format.head_dim);
   const float* const own = all.results + all.first * size;
+  const bool listed = segment.entries != nullptr;
+  float* sums = received;  // of slot j at j + shift
+  int shift = segment.first_entry;
+  if (listed) {
+    scratch->Resize(std::max(segment.end - segment.begin, 0));
+    sums = scratch->data();
+    shift = -segment.begin;
+    std::fill_n(sums, scratch->size(), 0.0f);
+  }
   for (int g = 0; g < group; ++g) {
     float max = all.results[g];
     for (int p = 1; p < all.parts; ++p) {
@@ -765,14 +801,18 @@ void AddReceived(const DecodeHead& head, const PartResults& all,
       sum += r[group + g] * std::exp(r[g] - max);
     }
     for (int p = 0; p < parts; ++p) {
-      const int from = head.part_begin(p), to = head.part_end(p);
+      const int from = segment.part_begin(p), to = segment.part_end(p);
       // A part's weights begin with its first page.
       const float* w = weights + (size_t(p) * group + g) * kPartSlots +
-                       from % head.format.entries;
+                       from % segment.format.entries;
       const float share =
           std::exp(own[p * size + g] - max) / (sum * float(group));
-      for (int j = from; j < to; ++j) received[j] += w[j - from] * share;
+      float* const to_sums = sums + (from + shift);
+      for (int j = 0; j < to - from; ++j) to_sums[j] += w[j] * share;
     }
+  }
+  for (int j = segment.begin; listed && j < segment.end; ++j) {
+    received[segment.entries[j]] += sums[j - segment.begin];
   }
 }
 

@@ -45,54 +45,61 @@ struct Stored {
   std::vector<float> k, v;
 };
 
-DecodeHead MakeHead(const Stored& s, int begin, int end, int group,
-                    const float* q) {
-  DecodeHead head;
-  head.format = s.format;
-  head.pages = s.pages.data();
-  head.begin = s.first_slot + begin;
-  head.end = s.first_slot + end;
-  head.group = group;
-  head.scale = 0.2f;
-  head.q = q;
-  return head;
+struct Row {
+  Segment segment;
+  DecodeQuery query;
+};
+
+Row MakeRow(const Stored& s, int begin, int end, int group, const float* q) {
+  Row row;
+  row.segment.format = s.format;
+  row.segment.pages = s.pages.data();
+  row.segment.begin = s.first_slot + begin;
+  row.segment.end = s.first_slot + end;
+  row.query = {group, 0.2f, q};
+  return row;
 }
 
-// The row's output [group, head_dim]; what entries receive goes, by slot, on
-// top of `received` if that is not null.
-std::vector<float> Attend(const DecodeHead& head, float* received = nullptr) {
-  const int head_dim = head.format.head_dim;
-  const size_t size = DecodePartFloats(head.group, head_dim);
-  const size_t weights_size = size_t(head.group) * kPartSlots;
-  std::vector<float> results(size * head.parts());
-  std::vector<float> weights(weights_size * head.parts());
+// The row's output [group, head_dim]; what entries receive is added to
+// `received` if that is not null.
+std::vector<float> Attend(const Row& row, float* received = nullptr) {
+  const auto& [segment, query] = row;
+  const int head_dim = segment.format.head_dim;
+  const size_t size = DecodePartFloats(query.group, head_dim);
+  const size_t weights_size = size_t(query.group) * kPartSlots;
+  std::vector<float> results(size * segment.parts());
+  std::vector<float> weights(weights_size * segment.parts());
   AlignedBuffer<float> scratch;
-  for (int p = 0; p < head.parts(); ++p) {
+  for (int p = 0; p < segment.parts(); ++p) {
     AttendDecodePart(
-        head, p, &scratch, &results[p * size],
+        segment, query, p, &scratch, &results[p * size],
         received != nullptr ? &weights[p * weights_size] : nullptr);
   }
-  std::vector<float> out(size_t(head.group) * head_dim);
-  MergeDecodeParts(results.data(), head.parts(), head.group, head_dim,
+  std::vector<float> out(size_t(query.group) * head_dim);
+  MergeDecodeParts(results.data(), segment.parts(), query.group, head_dim,
                    out.data());
   if (received != nullptr) {
-    AddReceived(head, {results.data(), head.parts()}, weights.data(), received);
+    AddReceived(segment, query.group, {results.data(), segment.parts()},
+                weights.data(), &scratch, received);
   }
   return out;
 }
 
 // received[slot] += mean over the group, from the entries as they are stored.
-void ReceivedOracle(const Stored& s, const DecodeHead& head,
+void ReceivedOracle(const Stored& s, const Row& row,
                     std::vector<float>* received) {
-  const int begin = head.begin - s.first_slot, end = head.end - s.first_slot;
-  const int head_dim = head.format.head_dim;
-  const float* bias = head.bias != nullptr ? head.bias + s.first_slot : nullptr;
-  for (int g = 0; g < head.group; ++g) {
+  const auto& [segment, query] = row;
+  const int begin = segment.begin - s.first_slot;
+  const int end = segment.end - s.first_slot;
+  const int head_dim = segment.format.head_dim;
+  const float* bias =
+      segment.bias != nullptr ? segment.bias + s.first_slot : nullptr;
+  for (int g = 0; g < query.group; ++g) {
     const auto p =
-        reference::Probabilities(head.q + size_t(g) * head_dim, s.k.data(),
-                                 begin, end, head_dim, head.scale, bias);
+        reference::Probabilities(query.q + size_t(g) * head_dim, s.k.data(),
+                                 begin, end, head_dim, query.scale, bias);
     for (int j = begin; j < end; ++j) {
-      (*received)[s.first_slot + j] += p[j - begin] / head.group;
+      (*received)[s.first_slot + j] += p[j - begin] / query.group;
     }
   }
 }
@@ -114,13 +121,13 @@ void Check(const PageFormat& format, int group, int entries, int first_slot,
   const int head_dim = format.head_dim;
   const auto q = RandomFloats(size_t(group) * head_dim, 6);
   const auto bias = RandomFloats(first_slot + entries, 8, 2.0f);  // by slot
-  DecodeHead head = MakeHead(s, begin, end, group, q.data());
-  if (with_bias) head.bias = bias.data();
-  head.integers = integers;
+  Row row = MakeRow(s, begin, end, group, q.data());
+  if (with_bias) row.segment.bias = bias.data();
+  row.query.integers = integers;
   std::vector<float> want(q.size());
   for (int g = 0; g < group; ++g) {
     reference::Attend(&q[size_t(g) * head_dim], s.k.data(), s.v.data(), begin,
-                      end, head_dim, head.scale,
+                      end, head_dim, row.query.scale,
                       with_bias ? &bias[first_slot] : nullptr,
                       &want[size_t(g) * head_dim]);
   }
@@ -129,14 +136,14 @@ void Check(const PageFormat& format, int group, int entries, int first_slot,
                << entries << " bias " << with_bias << " page " << format.entries
                << " integers " << integers);
   const float tolerance = integers ? IntegerTolerance(format) : 2e-5f;
-  const auto got = Attend(head);
+  const auto got = Attend(row);
   ExpectNear(got, want, tolerance);
 
   // What is there already stays, and so do the slots that are not seen.
   std::vector<float> received(first_slot + entries, 0.5f);
   auto want_received = received;
-  ReceivedOracle(s, head, &want_received);
-  EXPECT_EQ(Attend(head, received.data()), got);
+  ReceivedOracle(s, row, &want_received);
+  EXPECT_EQ(Attend(row, received.data()), got);
   ExpectNear(received, want_received, integers ? tolerance : 1e-6f);
 }
 
@@ -203,11 +210,11 @@ TEST(AttentionDecode, IntegersAddLittleToTheErrorOfTheEntries) {
     for (int seed = 0; seed < 8; ++seed) {
       // Up to so steep that few entries have most of the weight.
       const auto q = RandomFloats(3 * kDim, 100 + seed, 0.5f + 0.25f * seed);
-      const auto exact = Attend(MakeHead(fine, 0, kEntries, 3, q.data()));
-      DecodeHead head = MakeHead(coarse, 0, kEntries, 3, q.data());
-      const auto integers = Attend(head);
-      head.integers = false;
-      const auto floats = Attend(head);
+      const auto exact = Attend(MakeRow(fine, 0, kEntries, 3, q.data()));
+      Row row = MakeRow(coarse, 0, kEntries, 3, q.data());
+      const auto integers = Attend(row);
+      row.query.integers = false;
+      const auto floats = Attend(row);
       for (size_t i = 0; i < q.size(); ++i) {
         own += std::pow(floats[i] - exact[i], 2);
         added += std::pow(integers[i] - floats[i], 2);
@@ -239,17 +246,17 @@ TEST(AttentionDecode, MatchesOracleForKeysByChannel) {
           }
           for (int group : {1, 3, 5}) {
             const auto q = RandomFloats(size_t(group) * d, 6);
-            DecodeHead head = MakeHead(s, n / 3, n, group, q.data());
+            Row row = MakeRow(s, n / 3, n, group, q.data());
             std::vector<float> want(q.size());
             for (int g = 0; g < group; ++g) {
               reference::Attend(&q[size_t(g) * d], s.k.data(), s.v.data(),
-                                n / 3, n, d, head.scale, nullptr,
+                                n / 3, n, d, row.query.scale, nullptr,
                                 &want[size_t(g) * d]);
             }
-            head.integers = false;
-            ExpectNear(Attend(head), want, 1e-4f);
-            head.integers = true;  // of values
-            ExpectNear(Attend(head), want,
+            row.query.integers = false;
+            ExpectNear(Attend(row), want, 1e-4f);
+            row.query.integers = true;  // of values
+            ExpectNear(Attend(row), want,
                        std::max(1e-3f, ValueTolerance(format)));
           }
         }
@@ -266,21 +273,21 @@ TEST(AttentionDecode, KeysWithoutMeanStandForTheKeys) {
   ForAllTargets([&] {
     for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
       Stored s({kDim, codec, codec}, kEntries, 3);
-      DecodeHead head = MakeHead(s, 0, kEntries, kGroup, q.data());
-      head.key_rounding = mean.data();
+      Row row = MakeRow(s, 0, kEntries, kGroup, q.data());
+      row.segment.key_rounding = mean.data();
       AddKeyMean(mean.data(), kDim, kEntries, s.k.data());
       std::vector<float> want(q.size());
       for (int g = 0; g < kGroup; ++g) {
         reference::Attend(&q[size_t(g) * kDim], s.k.data(), s.v.data(), 0,
-                          kEntries, kDim, head.scale, nullptr,
+                          kEntries, kDim, row.query.scale, nullptr,
                           &want[size_t(g) * kDim]);
       }
-      head.integers = false;
-      ExpectNear(Attend(head), want, 1e-4f);
+      row.query.integers = false;
+      ExpectNear(Attend(row), want, 1e-4f);
       std::vector<float> received(3 + kEntries, 0.0f);
       auto want_received = received;
-      ReceivedOracle(s, head, &want_received);
-      Attend(head, received.data());
+      ReceivedOracle(s, row, &want_received);
+      Attend(row, received.data());
       ExpectNear(received, want_received, 1e-5f);
     }
   });
@@ -295,11 +302,11 @@ TEST(AttentionDecode, IntegersKeepSmallWeights) {
     const std::vector<float> q(size_t{3} * kDim, 0.0f);
     std::vector<float> bias(kEntries, 0.0f);
     bias[3] = std::log(10.0f * kEntries);
-    DecodeHead head = MakeHead(s, 0, kEntries, 3, q.data());
-    head.bias = bias.data();
-    const auto integers = Attend(head);
-    head.integers = false;
-    ExpectNear(integers, Attend(head), 2e-4f);
+    Row row = MakeRow(s, 0, kEntries, 3, q.data());
+    row.segment.bias = bias.data();
+    const auto integers = Attend(row);
+    row.query.integers = false;
+    ExpectNear(integers, Attend(row), 2e-4f);
   }
 }
 
@@ -322,15 +329,52 @@ TEST(AttentionDecode, UnseenSlotsAddNothing) {
     for (Codec codec : {Codec::kF16, Codec::kInt8, Codec::kInt4}) {
       const Stored s({64, codec, codec}, kEntries, 0);
       const auto q = RandomFloats(4 * 64, 7);
-      DecodeHead head = MakeHead(s, 20, kEntries - 5, 4, q.data());
+      Row row = MakeRow(s, 20, kEntries - 5, 4, q.data());
       std::vector<float> received(kEntries, 0.0f), want_received = received;
-      head.bias = bias.data();
-      const auto want = Attend(head, want_received.data());
-      head.bias = nullptr;
-      head.unseen = unseen;
-      ExpectNear(Attend(head, received.data()), want, 1e-4f);
+      row.segment.bias = bias.data();
+      const auto want = Attend(row, want_received.data());
+      row.segment.bias = nullptr;
+      row.segment.unseen = unseen;
+      ExpectNear(Attend(row, received.data()), want, 1e-4f);
       ExpectNear(received, want_received, 1e-6f);
     }
+  });
+}
+
+// Which entries slots are of matters to what is known by entry alone.
+TEST(AttentionDecode, BiasAndReceivedAreByEntry) {
+  ForAllTargets([] {
+    constexpr int kEntries = kPartSlots + 100;
+    const Stored s({64, Codec::kF16, Codec::kF16, 16}, kEntries, 0);
+    const auto q = RandomFloats(4 * 64, 7);
+    const auto bias = RandomFloats(3 * kEntries, 8);  // of all entries
+    std::vector<int32_t> listed;
+    std::vector<float> by_slot;
+    for (int i = 0; i < kEntries; ++i) {
+      listed.push_back(3 * i - 7 + i % 2);
+      by_slot.push_back(bias[std::max(listed.back(), 0)]);
+    }
+    Row row = MakeRow(s, 3, kEntries - 5, 4, q.data());
+    row.segment.bias = by_slot.data();
+    std::vector<float> received(kEntries, 0.0f);
+    const auto want = Attend(row, received.data());
+    row.segment.entries = listed.data();
+    row.segment.bias = bias.data();
+    std::vector<float> of_entries(bias.size(), 1.0f);
+    EXPECT_EQ(Attend(row, of_entries.data()), want);
+    for (int i = 3; i < kEntries - 5; ++i) {
+      EXPECT_EQ(of_entries[listed[i]], 1.0f + received[i]);
+      of_entries[listed[i]] = 1.0f;
+    }
+    EXPECT_EQ(of_entries, std::vector<float>(bias.size(), 1.0f));
+
+    row.segment.entries = nullptr;
+    row.segment.first_entry = -3;
+    row.segment.bias = by_slot.data() + 3;
+    std::vector<float> moved(kEntries, 0.0f);
+    EXPECT_EQ(Attend(row, moved.data()), want);
+    EXPECT_TRUE(
+        std::equal(moved.begin(), moved.end() - 3, received.begin() + 3));
   });
 }
 
@@ -341,16 +385,16 @@ TEST(AttentionDecode, PartsDoNotMoveWithDroppedPages) {
     const Stored s({64, Codec::kF16, Codec::kF16}, 3000, 0);
     const auto q = RandomFloats(3 * 64, 7), bias = RandomFloats(3000, 8);
     for (bool with_bias : {false, true}) {
-      DecodeHead head = MakeHead(s, 1300, 3000, 3, q.data());
-      head.bias = with_bias ? bias.data() : nullptr;
+      Row row = MakeRow(s, 1300, 3000, 3, q.data());
+      row.segment.bias = with_bias ? bias.data() : nullptr;
       std::vector<float> received(3000, 0.0f), received_behind(3000, 0.0f);
-      const auto all = Attend(head, received.data());
-      head.pages += 20;
-      head.begin -= dropped;
-      head.end -= dropped;
-      head.origin = dropped;
-      if (with_bias) head.bias += dropped;
-      EXPECT_EQ(Attend(head, received_behind.data() + dropped), all);
+      const auto all = Attend(row, received.data());
+      row.segment.pages += 20;
+      row.segment.begin -= dropped;
+      row.segment.end -= dropped;
+      row.segment.origin = dropped;
+      if (with_bias) row.segment.bias += dropped;
+      EXPECT_EQ(Attend(row, received_behind.data() + dropped), all);
       EXPECT_EQ(received_behind, received);
     }
   });
@@ -370,9 +414,9 @@ TEST(AttentionDecode, BiasStandsForACount) {
                  slot % kPageEntries, k.data(), v.data());
     }
     bias[40] = std::log(8.0f);
-    DecodeHead head = MakeHead(merged, 0, 93, 3, q.data());
-    head.bias = bias.data();
-    ExpectNear(Attend(head), Attend(MakeHead(all, 0, 100, 3, q.data())), 1e-5f);
+    Row row = MakeRow(merged, 0, 93, 3, q.data());
+    row.segment.bias = bias.data();
+    ExpectNear(Attend(row), Attend(MakeRow(all, 0, 100, 3, q.data())), 1e-5f);
   });
 }
 

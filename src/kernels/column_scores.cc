@@ -78,17 +78,6 @@ void ColumnScoresT(const ColumnScoresArgs& a, float* scores) {
   }
 }
 
-void BlockMaximaT(const float* scores, size_t n, float* best) {
-  const D d;
-  for (size_t i = 0; i < n; ++i, scores += kColumnBlock) {
-    V most = hn::LoadU(d, scores);
-    for (size_t x = hn::Lanes(d); x < kColumnBlock; x += hn::Lanes(d)) {
-      most = hn::Max(most, hn::LoadU(d, scores + x));
-    }
-    best[i] = hn::GetLane(hn::MaxOfLanes(d, most));
-  }
-}
-
 }  // namespace pyramidkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -100,11 +89,6 @@ constexpr float kLargestHalf = 65504.0f;
 constexpr float kSteps = 127.0f;
 
 HWY_EXPORT(ColumnScoresT);
-HWY_EXPORT(BlockMaximaT);
-
-std::byte* ValuesOf(std::byte* block) {
-  return block + kColumnBlock * sizeof(uint16_t);
-}
 
 }  // namespace
 
@@ -118,7 +102,7 @@ void StoreColumns(const float* x, int columns, int row, std::byte* block) {
   std::memcpy(block + row * sizeof(half), &half, sizeof(half));
   const float scale = F32FromF16(half);
   const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-  std::byte* values = ValuesOf(block);
+  std::byte* const values = block + kColumnBlock * sizeof(half);
   for (int c = 0; c < columns; ++c) {
     const float value = std::clamp(x[c] * inverse, -kSteps, kSteps);
     const auto code =
@@ -127,32 +111,8 @@ void StoreColumns(const float* x, int columns, int row, std::byte* block) {
   }
 }
 
-void LoadColumns(const std::byte* block, int columns, int row, float* x) {
-  uint16_t half;
-  std::memcpy(&half, block + row * sizeof(half), sizeof(half));
-  const float scale = F32FromF16(half);
-  const std::byte* values = ValuesOf(const_cast<std::byte*>(block));
-  for (int c = 0; c < columns; ++c) {
-    x[c] = scale * static_cast<float>(
-                       static_cast<int8_t>(values[c * kColumnBlock + row]));
-  }
-}
-
-void CopyColumns(int columns, int from, int to, std::byte* block) {
-  std::memcpy(block + to * sizeof(uint16_t), block + from * sizeof(uint16_t),
-              sizeof(uint16_t));
-  std::byte* values = ValuesOf(block);
-  for (int c = 0; c < columns; ++c) {
-    values[c * kColumnBlock + to] = values[c * kColumnBlock + from];
-  }
-}
-
 void ColumnScores(const ColumnScoresArgs& args, float* scores) {
   HWY_DYNAMIC_DISPATCH(ColumnScoresT)(args, scores);
-}
-
-void BlockMaxima(const float* scores, size_t n, float* best) {
-  HWY_DYNAMIC_DISPATCH(BlockMaximaT)(scores, n, best);
 }
 
 }  // namespace pyramidkv

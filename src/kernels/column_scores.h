@@ -1,5 +1,5 @@
-// Dot products of f32 queries with rows of 8-bit columns, and the best of
-// each block of 16: for indexes that keep some numbers of every key.
+// Dot products of f32 queries with rows of 8-bit columns: for indexes that keep
+// some numbers of every key.
 //
 // Rows lie in the lanes, in blocks of 16:
 //   f16 [16]            scales
@@ -24,8 +24,6 @@ constexpr size_t ColumnBlockBytes(int columns) {
 // Stores x [columns] as row `row` of a block, 0 <= row < kColumnBlock.
 // Infinities are cut off at what f16 scales reach, a NaN is 0.
 void StoreColumns(const float* x, int columns, int row, std::byte* block);
-void LoadColumns(const std::byte* block, int columns, int row, float* x);
-void CopyColumns(int columns, int from, int to, std::byte* block);
 
 struct ColumnScoresArgs {
   int columns = 0;
@@ -37,9 +35,6 @@ struct ColumnScoresArgs {
 
 // scores [queries, count, kColumnBlock]. A query's do not depend on the others.
 void ColumnScores(const ColumnScoresArgs& args, float* scores);
-
-// best [n] = the largest of each block of scores [n, kColumnBlock].
-void BlockMaxima(const float* scores, size_t n, float* best);
 
 }  // namespace pyramidkv
 

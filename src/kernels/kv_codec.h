@@ -79,9 +79,6 @@ struct PageFormat {
   Codec k = Codec::kF16;
   Codec v = Codec::kF16;
   int entries = kPageEntries;
-  // Not of the page itself: how a cache holds its most attended entries beside
-  // quantised ones (cache/fine_pages.h).
-  Codec fine = Codec::kF16;
   // K is quantised by channel (kernels/channel_keys.h). REQUIRES: K of 8 or 4
   // bits; entries % kChannelGroup == 0.
   bool channel = false;

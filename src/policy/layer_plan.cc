@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "cache/top_pages.h"
+#include "cache/head_format.h"
 #include "kernels/kv_codec.h"
 #include "kernels/matmul_rows.h"
 #include "policy/layer_scores.h"
@@ -31,9 +31,8 @@ std::vector<int> Windows(const CacheSpec& spec, const LayerDims& dims) {
 // What is held of the best entries beside their pages, per entry of a head.
 double TopBytesPerEntry(const CacheSpec& spec, int head_dim) {
   if (!spec.ranks_top()) return 0;
-  const PageFormat format =
-      TopFormat(spec.page_format(head_dim), *spec.top_type);
-  return std::ceil(spec.top * TopEntryBytes(format) + kTopMarkBytes);
+  const double entry = spec.head_format(head_dim).top_entry_bytes();
+  return std::ceil(spec.top * entry + kTopMarkBytes);
 }
 
 // Bytes of an entry beside its page and its position: a gathered score, the
@@ -54,9 +53,8 @@ LayerPlan::LayerPlan(const CacheSpec& spec, const LayerDims& dims)
     : spec_(spec),
       dims_(dims),
       page_bytes_(
-          static_cast<int64_t>(spec.page_format(dims.head_dim).page_bytes())),
-      head_bytes_(
-          pyramidkv::HeadBytes(spec.page_format(dims.head_dim), spec.top_type)),
+          static_cast<int64_t>(spec.head_format(dims.head_dim).page_bytes())),
+      head_bytes_(spec.head_format(dims.head_dim).overlay_bytes()),
       windows_(Windows(spec, dims)) {
   if (std::find(windows_.begin(), windows_.end(), 0) == windows_.end()) {
     widest_ = *std::max_element(windows_.begin(), windows_.end());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cache/cold_tier.h"
+#include "cache/head_format.h"
 #include "kernels/kv_codec.h"
 #include "pyramidkv/status.h"
 
@@ -122,10 +123,13 @@ struct CacheSpec {
   // `sliding_window`.
   int sliding_window = 0;
 
-  // Of the pages of the cache.
-  PageFormat page_format(int head_dim) const {
-    return {head_dim,     type_k,      type_v,
-            kPageEntries, recent_type, scale == ScaleKind::kChannel};
+  // How the cache holds the entries of a head.
+  HeadFormat head_format(int head_dim) const {
+    return {
+        {head_dim, type_k, type_v, kPageEntries, scale == ScaleKind::kChannel},
+        recent_type,
+        top_type,
+        scale == ScaleKind::kTensor};
   }
 
   bool has_budget() const { return keep || tokens || memory; }

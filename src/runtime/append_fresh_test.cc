@@ -2,7 +2,7 @@
 
 #include <random>
 
-#include "cache/kv_cache_io.h"
+#include "cache/kv_cache.h"
 #include "gtest/gtest.h"
 #include "kernels/page_rows.h"
 
@@ -44,16 +44,14 @@ struct Fresh {
 };
 
 void ExpectEqual(const KvCache& got, const KvCache& want) {
-  const HeadState a = got.ExportHead(0, 0), b = want.ExportHead(0, 0);
-  EXPECT_EQ(a.length, b.length);
+  const HeadState a = got.head(0, 0).Export(), b = want.head(0, 0).Export();
+  EXPECT_EQ(a.sides.length, b.sides.length);
   EXPECT_EQ(a.seen, b.seen);
-  EXPECT_EQ(a.evicted_from, b.evicted_from);
-  EXPECT_EQ(a.evicted_before, b.evicted_before);
-  EXPECT_EQ(a.positions, b.positions);
+  EXPECT_EQ(a.sides.positions, b.sides.positions);
   EXPECT_EQ(got.bytes(), want.bytes());
   std::vector<float> k[2], v[2];
   for (int i : {0, 1}) {
-    k[i].resize(size_t(b.length) * kHeadDim);
+    k[i].resize(size_t(b.sides.length) * kHeadDim);
     v[i].resize(k[i].size());
     (i == 0 ? got : want).Decode(0, 0, k[i].data(), v[i].data());
   }

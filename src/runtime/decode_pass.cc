@@ -5,14 +5,14 @@
 #include "kernels/elementwise.h"
 
 namespace pyramidkv {
+
+// Rows of one call find the same recent entries.
+static_assert(kRecentSlack >= kMaxRows);
+
 namespace {
 
 const float* BiasOrNull(const std::vector<float>& bias) {
   return bias.empty() ? nullptr : bias.data();
-}
-
-int PartsOf(const DecodeHead& head) {
-  return head.begin < head.end ? head.parts() : 0;
 }
 
 }  // namespace
@@ -158,115 +158,35 @@ Status DecodePass::FetchCold(int layer) {
   return {};
 }
 
-// What row `row` attends to of a KV head's cold tier, but for the entries.
-DecodeHead DecodePass::ColdHeadOf(int row, int head) {
+DecodeQuery DecodePass::QueryOf(int row, int head) const {
   const HyperParams& p = params_;
-  DecodeHead h;
-  h.format = BlockFormat(sequences_[row]->cache.shape().format);
-  h.group = p.group();
-  h.scale = p.attention_scale;
-  h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
-  return h;
-}
-
-int DecodePass::RowHead::parts() const {
-  int sum = 0;
-  for (const DecodeHead* head : all()) sum += PartsOf(*head);
-  return sum;
-}
-
-// What row `all` sees of the best ones among the entries [begin, end).
-void DecodePass::SetTop(const HeadView& view, int begin, int end,
-                        const KvShape& shape, RowHead* all) {
-  const auto slot = [&](int entry) {
-    const auto at = std::lower_bound(view.top.begin(), view.top.end(), entry);
-    return static_cast<int>(at - view.top.begin());
-  };
-  DecodeHead& top = all->top;
-  top.begin = slot(begin);
-  top.end = slot(end);
-  if (view.top.empty()) return;
-  top.format = TopFormat(shape.format, *shape.top);
-  top.origin = view.top_origin;
-  top.pages = view.top_pages;
-  top.bias = nullptr;
-  if (IsQuantized(top.format.k)) top.key_rounding = view.key_rounding;
-  all->top_entries = view.top.data();
-}
-
-DecodePass::RowHead DecodePass::HeadOf(int layer, int row, int head) {
-  const HyperParams& p = params_;
-  const RowState& state = states_[row];
-  const HeadView view = state.sequence->cache.View(layer, head);
-  const int visible = state.sequence->plan.FirstVisible(layer, state.position);
-  int begin = 0;
-  while (view.position(begin) < visible) ++begin;
-  DecodeHead h;
-  h.format = state.sequence->cache.shape().format;
-  h.pages = view.pages;
-  h.begin = view.first_slot + begin;
-  h.end = view.first_slot + view.length - state.later;
-  if (view.positions == nullptr) {
-    h.origin = (view.base - view.first_slot) / kPageEntries * kPageEntries;
-  }
-  h.group = p.group();
-  h.scale = p.attention_scale;
-  h.q = q_.data() + (size_t(row) * p.heads + head * p.group()) * p.head_dim;
-  h.bias = view.bias;
-  RowHead all = {h, h, h, h};
-  all.rest.key_rounding = view.key_rounding;
-  all.rest.unseen = view.top_marks;
-  const KvShape& shape = state.sequence->cache.shape();
-  SetTop(view, begin, view.length, shape, &all);
-  if (!HasFinePages(h.format)) {
-    all.fine.end = all.fine.begin;
-    all.recent.end = all.recent.begin;
-    return all;
-  }
-  const int oldest = state.position + 1 - FineRecent(h.format);
-  const int waiting = FirstWaiting(h.format, view.length - state.later);
-  const int recent =
-      std::max({view.recent_begin, std::min(view.LowerBound(oldest), waiting),
-                h.begin, view.fine});
-  all.rest.begin = std::max(h.begin, view.fine);
-  all.rest.end = std::min(h.end, recent);
-  all.fine.format = all.recent.format = FineFormat(h.format);
-  all.fine.origin = all.recent.origin = 0;
-  all.fine.pages = view.fine_page;
-  all.fine.end = std::min(h.end, view.fine);
-  if (view.recent_begin == view.length) {
-    all.recent.end = all.recent.begin;
-    all.rest.end = h.end;
-    return all;
-  }
-  SetTop(view, begin, recent, shape, &all);
-  all.recent.pages = view.recent_pages;
-  all.recent.begin = recent - view.recent_begin;
-  all.recent.end = h.end - view.recent_begin;
-  if (h.bias != nullptr) all.recent.bias = h.bias + view.recent_begin;
-  all.recent_begin = view.recent_begin;
-  return all;
+  const size_t first = size_t(row) * p.heads + head * p.group();
+  return {p.group(), p.attention_scale, q_.data() + first * p.head_dim};
 }
 
 void DecodePass::AddRow(int layer, int row, size_t* result, size_t* weights) {
   const HyperParams& p = params_;
   const size_t part_floats = DecodePartFloats(p.group(), p.head_dim);
   const size_t part_weights = size_t(p.group()) * kPartSlots;
-  Sequence* const sequence = states_[row].sequence;
+  const RowState& state = states_[row];
+  Sequence* const sequence = state.sequence;
   const bool wanted = sequence->compressor.observer()->gathers();
+  const int visible = sequence->plan.FirstVisible(layer, state.position);
   for (int h = 0; h < p.kv_heads; ++h) {
-    const RowHead head = HeadOf(layer, row, h);
+    const HeadSegments segments =
+        sequence->cache.head(layer, h).Segments(visible, state.later);
+    const DecodeQuery query = QueryOf(row, h);
     const size_t out = (size_t(row) * p.heads + h * p.group()) * p.head_dim;
     const int64_t first = wanted ? static_cast<int64_t>(*weights) : -1;
     const int cold = (cold_[merges_.size()].selected + kColdPartEntries - 1) /
                      kColdPartEntries;
-    merges_.push_back({*result, head.parts() + cold, attention_.data() + out,
-                       head, first, sequence});
+    merges_.push_back({*result, segments.parts() + cold,
+                       attention_.data() + out, segments, first, sequence});
     size_t to = *result;
-    for (const DecodeHead* of : head.all()) {
-      for (int part = 0; part < PartsOf(*of); ++part, to += part_floats) {
-        tasks_.push_back(
-            {*of, part, to, wanted ? static_cast<int64_t>(*weights) : -1});
+    for (const Segment& segment : segments.all) {
+      for (int part = 0; part < segment.parts(); ++part, to += part_floats) {
+        tasks_.push_back({segment, query, part, to,
+                          wanted ? static_cast<int64_t>(*weights) : -1});
         if (wanted) *weights += part_weights;
       }
     }
@@ -280,14 +200,14 @@ void DecodePass::AddColdTasks(int head) {
   if (view.length == 0) return;
   const HyperParams& p = params_;
   const Merge& merge = merges_[head];
-  DecodeHead part = ColdHeadOf(head / p.kv_heads, head % p.kv_heads);
+  const int row = head / p.kv_heads;
+  const PageFormat format = BlockFormat(sequences_[row]->cache.shape().format);
+  const DecodeQuery query = QueryOf(row, head % p.kv_heads);
   for (int at = 0; at < view.length; at += kColdPartEntries) {
-    part.pages = view.pages.data() + at / kBlockEntries;
-    part.end = std::min(kColdPartEntries, view.length - at);
     const size_t index =
-        merge.head.parts() + (view.first + at) / kColdPartEntries;
+        merge.segments.parts() + (view.first + at) / kColdPartEntries;
     tasks_.push_back(
-        {part, 0,
+        {view.Part(format, at), query, 0,
          merge.result + index * DecodePartFloats(p.group(), p.head_dim), -1});
   }
 }
@@ -296,7 +216,7 @@ void DecodePass::RunTasks() {
   context_.pool->ParallelRanges(
       static_cast<int>(tasks_.size()), [&](int i, int worker) {
         const Task& t = tasks_[i];
-        AttendDecodePart(t.head, t.part, &scratch_[worker],
+        AttendDecodePart(t.segment, t.query, t.part, &scratch_[worker],
                          results_.data() + t.result,
                          t.weights < 0 ? nullptr : weights_.data() + t.weights);
       });
@@ -348,29 +268,21 @@ Status DecodePass::Attend(int layer) {
 
 // Rows of a sequence one after the other: how many come at once must not show.
 void DecodePass::GatherReceived(int layer) {
-  context_.pool->ParallelFor(params_.kv_heads, [&](int h, int) {
+  const int group = params_.group();
+  context_.pool->ParallelFor(params_.kv_heads, [&](int h, int worker) {
     for (size_t i = h; i < merges_.size(); i += params_.kv_heads) {
       const Merge& m = merges_[i];
       if (m.weights < 0) continue;
-      const std::span<float> scores = m.sequence->cache.Scores(layer, h);
+      const std::span<float> scores = m.sequence->cache.head(layer, h).scores();
       if (scores.empty()) continue;  // a ring
       m.sequence->compressor.observer()->Age(scores);
-      PartResults all = {results_.data() + m.result, m.head.parts()};
+      PartResults all = {results_.data() + m.result, m.segments.parts()};
       const float* weights = weights_.data() + m.weights;
-      for (const DecodeHead* head : m.head.all()) {
-        if (PartsOf(*head) == 0) continue;
-        if (head == &m.head.top) {
-          std::vector<float> received(head->end, 0.0f);
-          AddReceived(*head, all, weights, received.data());
-          for (int i = head->begin; i < head->end; ++i) {
-            scores[m.head.top_entries[i]] += received[i];
-          }
-        } else {
-          const int first = head == &m.head.recent ? m.head.recent_begin : 0;
-          AddReceived(*head, all, weights, scores.data() + first);
-        }
-        all.first += PartsOf(*head);
-        weights += PartsOf(*head) * size_t(head->group) * kPartSlots;
+      for (const Segment& segment : m.segments.all) {
+        AddReceived(segment, group, all, weights, &scratch_[worker],
+                    scores.data());
+        all.first += segment.parts();
+        weights += segment.parts() * size_t(group) * kPartSlots;
       }
     }
   });

@@ -8,7 +8,6 @@
 #ifndef PYRAMIDKV_RUNTIME_DECODE_PASS_H_
 #define PYRAMIDKV_RUNTIME_DECODE_PASS_H_
 
-#include <array>
 #include <span>
 #include <vector>
 
@@ -47,24 +46,11 @@ class DecodePass {
   struct RowState {
     Sequence* sequence = nullptr;
     int position = 0;
-    int later = 0;  // rows of the same sequence behind this one
+    int later = 0;  // rows of the same sequence after this one
   };
-  // What a row attends to in the cache of a KV head; either may be empty.
-  struct RowHead {
-    DecodeHead fine;  // HeadView::fine_page
-    DecodeHead rest;
-    DecodeHead top;                        // HeadView::top_pages
-    DecodeHead recent;                     // HeadView::recent_pages
-    int recent_begin = 0;                  // entry of their slot 0
-    const int32_t* top_entries = nullptr;  // of the slots of `top`
-
-    std::array<const DecodeHead*, 4> all() const {
-      return {&fine, &rest, &top, &recent};
-    }
-    int parts() const;
-  };
-  struct Task {  // one part of one row and KV head
-    DecodeHead head;
+  struct Task {  // one part of a segment for one row and KV head
+    Segment segment;
+    DecodeQuery query;
     int part = 0;
     size_t result = 0;     // offset into results_
     int64_t weights = -1;  // offset into weights_; < 0: not wanted
@@ -73,7 +59,7 @@ class DecodePass {
     size_t result = 0;
     int parts = 0;  // of the cache, then of the cold tier
     float* out = nullptr;
-    RowHead head;
+    HeadSegments segments;
     int64_t weights = -1;  // offset into weights_; < 0: not wanted
     Sequence* sequence = nullptr;
   };
@@ -87,10 +73,7 @@ class DecodePass {
   void AddColdTasks(int head);
   Status AttendFurtherViews(int layer);
   void RunTasks();
-  RowHead HeadOf(int layer, int row, int head);
-  static void SetTop(const HeadView& view, int begin, int end,
-                     const KvShape& shape, RowHead* all);
-  DecodeHead ColdHeadOf(int row, int head);
+  DecodeQuery QueryOf(int row, int head) const;
   void GatherReceived(int layer);
   void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
                   const std::vector<float>& post_norm, const float* x);

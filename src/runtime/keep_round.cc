@@ -111,7 +111,7 @@ Status KeepRound::SetTop(const LayerEntries& e, int head,
                          KvCache* cache) const {
   if (!spec_.ranks_top() || !ranks_top_ || scores.empty()) return {};
   const auto n = static_cast<int>(kept.size());
-  const int first = cache->View(e.layer, head).fine;  // held finer anyway
+  const int first = cache->View(e.layer, head).sinks;  // held finer anyway
   std::vector<float> ranked;
   // Entries that are kept for their place have no score of their own.
   const Protected places = ProtectedEntries(spec_, n, std::min(n, budget));

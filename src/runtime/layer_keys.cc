@@ -22,7 +22,6 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
   for (int h = 0; h < kv_heads; ++h) {
     views.push_back(cache.View(layer, h));
     past_[h] = views[h].length;
-    DCHECK(views[h].first_slot == 0);
     cold_[h] = cold != nullptr ? cold->length(layer, h) : 0;
     heads_[h].Begin(before(h), fresh, most);
     for (int page = 0; page * kPageEntries < past_[h]; ++page) {
@@ -36,7 +35,7 @@ Status LayerKeys::Begin(const KvCache& cache, const ColdTier* cold, int layer,
              &pages_[worker]);
   });
   for (int h = 0; h < kv_heads; ++h) {
-    LoadFine(cache, layer, h);
+    LoadFiner(cache.head(layer, h), h);
     if (cold_[h] > 0) PKV_RETURN_IF_ERROR(LoadCold(*cold, layer, h));
   }
   return {};
@@ -58,20 +57,18 @@ void LayerKeys::LoadItem(const Item& item, const HeadView& view,
       format, view.pages[item.page], view.key_rounding, page);
 }
 
-// In place of what the pages say.
-void LayerKeys::LoadFine(const KvCache& cache, int layer, int head) {
+// In place of what the pages of all entries say.
+void LayerKeys::LoadFiner(const KvHead& from, int head) {
   std::vector<float> k(head_dim_), v(head_dim_);
-  const auto load = [&](int i) {
-    if (!cache.LoadFine(layer, head, i, k.data(), v.data())) return;
-    heads_[head].SetPast(cold_[head] + i, 1, k.data(), v.data());
-  };
-  const HeadView view = cache.View(layer, head);
-  for (int i = 0; i < view.fine; ++i) load(i);
-  for (int i : view.top) {
-    if (i >= 0) load(i);
-  }
-  for (int i = std::max(view.recent_begin, view.fine); i < past_[head]; ++i) {
-    load(i);
+  const HeadSegments segments = from.Segments();
+  for (size_t i = 0; i < segments.all.size(); ++i) {
+    if (i == HeadSegments::kBase) continue;
+    const Segment& segment = segments.all[i];
+    for (int slot = segment.begin; slot < segment.end; ++slot) {
+      segment.Load(slot, k.data(), v.data());
+      heads_[head].SetPast(cold_[head] + segment.entry(slot), 1, k.data(),
+                           v.data());
+    }
   }
 }
 

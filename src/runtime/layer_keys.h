@@ -54,7 +54,7 @@ class LayerKeys {
   Status LoadCold(const ColdTier& cold, int layer, int head);
   void LoadItem(const Item& item, const HeadView& view,
                 const PageFormat& format, AlignedBuffer<float>* page);
-  void LoadFine(const KvCache& cache, int layer, int head);
+  void LoadFiner(const KvHead& from, int head);
 
   int head_dim_ = 0;
   std::vector<int> cold_, past_;  // [kv_heads]

@@ -63,7 +63,7 @@ std::optional<PlanTier> PlannedTier(const CacheSpec& spec, const PlanDims& dims,
                                     std::span<const int> kept) {
   if (!spec.offloads()) return std::nullopt;
   ColdTierOptions options;
-  options.format = BlockFormat(spec.page_format(dims.head_dim));
+  options.format = BlockFormat(spec.head_format(dims.head_dim));
   options.index = spec.index;
   options.partial = spec.partial;
   options.resident = spec.resident;

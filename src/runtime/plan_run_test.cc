@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cache/fine_pages.h"
+#include "cache/head_format.h"
 #include "gtest/gtest.h"
 #include "policy/registry.h"
 #include "policy/spec.h"
@@ -119,7 +119,7 @@ class RandomSpecs {
 // scores have no say in, and no entry is held twice or merged.
 bool IsExact(const CacheSpec& spec, int head_dim) {
   return (spec.heads == HeadSplit::kEqual || spec.keeps_all()) &&
-         !HasFinePages(spec.page_format(head_dim)) && !spec.ranks_top() &&
+         !spec.head_format(head_dim).has_sinks() && !spec.ranks_top() &&
          spec.remainder != Remainder::kCluster;
 }
 

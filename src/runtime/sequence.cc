@@ -24,8 +24,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
     : model(&m),
       context_size(context),
       cache(pool, {m.params().layers, m.params().kv_heads,
-                   spec.page_format(m.params().head_dim),
-                   spec.scale == ScaleKind::kTensor, spec.top_type}),
+                   spec.head_format(m.params().head_dim)}),
       plan(spec, DimsOf(m.params())),
       compressor(spec, &plan, model, reserve_tokens) {}
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "cache/kv_cache_io.h"
+#include "cache/head_state.h"
 #include "fmt/format.h"
 #include "policy/scorer.h"
 
@@ -91,82 +91,78 @@ CompressorState ReadCompressor(StateReader* in) {
   return s;
 }
 
+// Two numbers of earlier versions, which nobody reads any more.
+constexpr int kUnusedNumbers = 2;
+
 void WriteCacheHead(const KvCache& cache, int layer, int head,
                     StateWriter* out) {
-  const HeadState s = cache.ExportHead(layer, head);
-  for (int32_t number :
-       {s.length, s.base, s.seen, s.evicted_from, s.evicted_before}) {
+  const KvHead& from = cache.head(layer, head);
+  const HeadFormat& format = cache.shape().format;
+  const HeadState s = from.Export();
+  for (int32_t number : {s.sides.length, s.sides.base, s.seen}) {
     out->Put<int32_t>(number);
   }
-  if (FineRecent(cache.shape().format) > 0) {
-    out->Put<int32_t>(s.length - s.recent_begin);
+  for (int i = 0; i < kUnusedNumbers; ++i) out->Put<int32_t>(0);
+  if (format.recent_positions() > 0) {
+    out->Put<int32_t>(s.sides.length - s.recent_begin);
   }
-  if (cache.shape().format.channel) out->Put<int32_t>(s.coded);
-  if (cache.shape().top) {
+  if (format.channel) out->Put<int32_t>(s.coded);
+  if (format.top) {
     out->PutArray(s.top);
     out->Put<int32_t>(s.top_origin);
   }
-  out->PutArray(s.positions);
-  out->PutArray(s.bias);
-  out->PutArray(s.scores);
-  out->PutArray(s.rope);
+  out->PutArray(s.sides.positions);
+  out->PutArray(s.sides.bias);
+  out->PutArray(s.sides.scores);
+  out->PutArray(s.sides.rope);
   out->PutArray(s.key_rounding);
   for (float scale : s.tensor_scales) out->Put<float>(scale);
-  const HeadView view = cache.View(layer, head);
-  const size_t page_bytes = cache.shape().format.page_bytes();
-  const int pages = (s.length + kPageEntries - 1) / kPageEntries;
-  for (int p = 0; p < pages; ++p) out->PutBytes({view.pages[p], page_bytes});
-  const size_t fine_bytes = FinePageBytes(cache.shape().format);
-  if (view.fine > 0) out->PutBytes({*view.fine_page, fine_bytes});
-  const int recent =
-      (view.length - view.recent_begin + kFinePositions - 1) / kFinePositions;
-  for (int p = 0; p < recent; ++p) {
-    out->PutBytes({view.recent_pages[p], fine_bytes});
+  from.ForEachPage(
+      [out](std::span<const std::byte> page) { out->PutBytes(page); });
+}
+
+HeadState ReadHeadState(StateReader* in, int position,
+                        const HeadFormat& format) {
+  HeadState s;
+  for (int32_t* number : {&s.sides.length, &s.sides.base, &s.seen}) {
+    *number = in->Get<int32_t>();
   }
-  if (s.top.empty()) return;
-  const size_t top_bytes =
-      TopFormat(cache.shape().format, *cache.shape().top).page_bytes();
-  for (size_t p = 0; p < FinePagesFor(s.top.size()); ++p) {
-    out->PutBytes({view.top_pages[p], top_bytes});
+  for (int i = 0; i < kUnusedNumbers; ++i) in->Get<int32_t>();
+  const int32_t recent = format.recent_positions() > 0 ? in->Get<int32_t>() : 0;
+  if (s.sides.length < 0 || recent < 0 || recent > kMostStoredTokens) {
+    in->Fail("damaged: it counts more than it can hold");
+  } else {
+    s.recent_begin = s.sides.length - recent;
   }
+  if (format.channel) s.coded = in->Get<int32_t>();
+  if (format.top) {
+    s.top = in->GetArray<int32_t>(position);
+    s.top_origin = in->Get<int32_t>();
+  }
+  s.sides.positions = in->GetArray<int32_t>(position);
+  s.sides.bias = in->GetArray<float>(position);
+  s.sides.scores = in->GetArray<float>(position);
+  s.sides.rope = in->GetArray<int32_t>(position);
+  s.key_rounding = in->GetArray<float>(2 * format.head_dim);
+  for (float& scale : s.tensor_scales) scale = in->Get<float>();
+  return s;
 }
 
 Status ReadCacheHead(StateReader* in, int position, int layer, int head,
                      KvCache* cache) {
-  HeadState s;
-  for (int32_t* number :
-       {&s.length, &s.base, &s.seen, &s.evicted_from, &s.evicted_before}) {
-    *number = in->Get<int32_t>();
-  }
-  const int32_t recent =
-      FineRecent(cache->shape().format) > 0 ? in->Get<int32_t>() : 0;
-  if (s.length < 0 || recent < 0 || recent > kMostStoredTokens) {
-    in->Fail("damaged: it counts more than it can hold");
-  } else {
-    s.recent_begin = s.length - recent;
-  }
-  if (cache->shape().format.channel) s.coded = in->Get<int32_t>();
-  if (cache->shape().top) {
-    s.top = in->GetArray<int32_t>(position);
-    s.top_origin = in->Get<int32_t>();
-  }
-  s.positions = in->GetArray<int32_t>(position);
-  s.bias = in->GetArray<float>(position);
-  s.scores = in->GetArray<float>(position);
-  s.rope = in->GetArray<int32_t>(position);
-  s.key_rounding = in->GetArray<float>(2 * cache->shape().format.head_dim);
-  for (float& scale : s.tensor_scales) scale = in->Get<float>();
+  const HeadFormat& format = cache->shape().format;
+  HeadState s = ReadHeadState(in, position, format);
   const uint64_t pages =
-      (uint64_t(std::max(s.length, 0)) + kPageEntries - 1) / kPageEntries;
-  if (pages > in->remaining() / cache->shape().format.page_bytes()) {
+      (uint64_t(std::max(s.sides.length, 0)) + kPageEntries - 1) / kPageEntries;
+  if (pages > in->remaining() / format.page_bytes()) {
     in->Fail("damaged: it counts more than it can hold");
   }
   PKV_RETURN_IF_ERROR(in->status());
-  in->Fail(cache->ImportHead(layer, head, position, std::move(s),
-                             [in](std::span<std::byte> page) {
-                               in->GetBytes(page);
-                               return in->status();
-                             }));
+  in->Fail(cache->head(layer, head)
+               .Import(position, std::move(s), [in](std::span<std::byte> page) {
+                 in->GetBytes(page);
+                 return in->status();
+               }));
   return in->status();
 }
 

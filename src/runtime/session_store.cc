@@ -126,7 +126,7 @@ SessionHead SessionImpl::Head() const {
   head.kv_heads = shape.kv_heads;
   head.head_dim = shape.format.head_dim;
   head.page_entries = kPageEntries;
-  head.page_bytes = StoredPageBytes(shape.format);
+  head.page_bytes = shape.format.stored_page_bytes();
   head.spec = report.spec;
   head.requested = requested_;
   head.context_size = context_size_;
@@ -207,7 +207,7 @@ Status SessionImpl::Restore(SessionHead head, SessionFileReader* file,
     return file->Damaged("damaged: its dimensions are not its model's");
   }
   if (head.page_entries != kPageEntries ||
-      head.page_bytes != StoredPageBytes(shape.format)) {
+      head.page_bytes != shape.format.stored_page_bytes()) {
     return file->Damaged(
         "was saved by a version that stores entries in another form");
   }

@@ -1,6 +1,6 @@
 // Heads that are taken out of a cache and put into another one.
 
-#include "cache/kv_cache_io.h"
+#include "cache/head_state.h"
 
 #include <cstring>
 #include <functional>
@@ -42,37 +42,35 @@ std::function<Status(std::span<std::byte>)> PagesOf(const KvCache& from) {
   };
 }
 
+HeadState StateOf(const KvCache& cache) { return cache.head(0, 0).Export(); }
+
 std::vector<float> Decoded(const KvCache& cache) {
   std::vector<float> kv(size_t(cache.length(0, 0)) * 32);
   cache.Decode(0, 0, kv.data(), kv.data() + kv.size() / 2);
   return kv;
 }
 
-TEST(KvCacheIoTest, ComesBackAsItWas) {
+TEST(HeadStateTest, ComesBackAsItWas) {
   PagePool pool;
   KvCache from = Filled(&pool);
   KvCache to(&pool, kShape);
-  ASSERT_TRUE(
-      to.ImportHead(0, 0, kTokens, from.ExportHead(0, 0), PagesOf(from)).ok());
+  ASSERT_TRUE(to.head(0, 0).Import(kTokens, StateOf(from), PagesOf(from)).ok());
   EXPECT_EQ(Decoded(from), Decoded(to));
   const HeadView a = from.View(0, 0), b = to.View(0, 0);
   for (int i = 0; i < a.length; ++i) {
     EXPECT_EQ(a.position(i), b.position(i));
     EXPECT_EQ(a.scores[i], b.scores[i]);
   }
-  // What was evicted cannot come back there either.
-  EXPECT_EQ(from.Truncate(kTokens - 1).code(), to.Truncate(kTokens - 1).code());
-  EXPECT_NE(to.Truncate(kTokens - 1).code(), StatusCode::kOk);
 }
 
-TEST(KvCacheIoTest, AReadThatFailsChangesNothing) {
+TEST(HeadStateTest, AReadThatFailsChangesNothing) {
   PagePool pool;
   KvCache from = Filled(&pool), to = Filled(&pool);
   const auto before = Decoded(to);
   const int64_t live = pool.live_bytes();
   int pages = 0;
-  const Status status = to.ImportHead(
-      0, 0, kTokens, from.ExportHead(0, 0), [&](std::span<std::byte>) {
+  const Status status =
+      to.head(0, 0).Import(kTokens, StateOf(from), [&](std::span<std::byte>) {
         return ++pages < 2 ? Status() : Status::Runtime("no more");
       });
   EXPECT_EQ(status.message(), "no more");
@@ -80,34 +78,37 @@ TEST(KvCacheIoTest, AReadThatFailsChangesNothing) {
   EXPECT_EQ(pool.live_bytes(), live);
 }
 
-TEST(KvCacheIoTest, StatesThatCannotBeAreRefused) {
+TEST(HeadStateTest, StatesThatCannotBeAreRefused) {
   PagePool pool;
-  const HeadState sound = Filled(&pool).ExportHead(0, 0);
-  EXPECT_TRUE(CheckHeadState(sound, kShape.format, false, kTokens).ok());
+  const HeadState sound = StateOf(Filled(&pool));
+  EXPECT_TRUE(CheckHeadState(sound, kShape.format, kTokens).ok());
   const std::vector<std::function<void(HeadState*)>> wrong = {
-      [](HeadState* s) { s->length = -1; },
-      [](HeadState* s) { s->length = kTokens + 1; },
+      [](HeadState* s) { s->sides.length = -1; },
+      [](HeadState* s) { s->sides.length = kTokens + 1; },
       [](HeadState* s) { s->seen = kTokens + 1; },
       [](HeadState* s) { s->seen = -1; },
-      [](HeadState* s) { s->base = -1; },
-      [](HeadState* s) { s->positions.pop_back(); },
-      [](HeadState* s) { s->positions[1] = s->positions[0]; },
-      [](HeadState* s) { s->positions[0] = -1; },
-      [](HeadState* s) { s->positions.back() = kTokens; },
+      [](HeadState* s) { s->sides.base = -1; },
+      [](HeadState* s) { s->sides.positions.pop_back(); },
+      [](HeadState* s) { s->sides.positions[1] = s->sides.positions[0]; },
+      [](HeadState* s) { s->sides.positions[0] = -1; },
+      [](HeadState* s) { s->sides.positions.back() = kTokens; },
       [](HeadState* s) {
-        s->positions.clear();
-        s->base = kTokens - s->length + 1;
+        s->sides.positions.clear();
+        s->sides.base = kTokens - s->sides.length + 1;
       },
-      [](HeadState* s) { s->scores.push_back(0); },
-      [](HeadState* s) { s->bias.assign(1, 0.0f); },
-      [](HeadState* s) { s->rope.assign(s->length, kTokens); },
-      [](HeadState* s) { s->rope.assign(s->length, -1); },
-      [](HeadState* s) { s->evicted_from = -1; },
-      [](HeadState* s) { s->evicted_before = kTokens + 1; }};
+      [](HeadState* s) { s->sides.scores.push_back(0); },
+      [](HeadState* s) { s->sides.bias.assign(1, 0.0f); },
+      [](HeadState* s) { s->sides.rope.assign(s->sides.length, kTokens); },
+      [](HeadState* s) { s->sides.rope.assign(s->sides.length, -1); },
+      [](HeadState* s) { s->recent_begin = s->sides.length - 1; },
+      [](HeadState* s) { s->recent_begin = s->sides.length + 1; },
+      [](HeadState* s) { s->coded = 1; },
+      [](HeadState* s) { s->top = {20}; },
+      [](HeadState* s) { s->tensor_scales[1] = -1; }};
   for (size_t i = 0; i < wrong.size(); ++i) {
     HeadState state = sound;
     wrong[i](&state);
-    EXPECT_EQ(CheckHeadState(state, kShape.format, false, kTokens).code(),
+    EXPECT_EQ(CheckHeadState(state, kShape.format, kTokens).code(),
               StatusCode::kModel)
         << i;
   }

@@ -1,12 +1,14 @@
-// Quantised entries of a cache: which ones are finer, what they take, and that
-// moving them costs nothing.
+// Quantised entries of a cache: sinks and recent ones are finer, what they
+// take, and that moving them costs nothing.
 
 #include <algorithm>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "cache/kv_cache.h"
+#include "cache/testing/random_sample.h"
 #include "gtest/gtest.h"
 #include "kernels/testing/all_targets.h"
 
@@ -16,9 +18,9 @@ namespace {
 constexpr int kDim = 64;
 constexpr int kEntries = 4096;
 
-class FineEntries : public testing::TestWithParam<PageFormat> {
+class RecentEntries : public testing::TestWithParam<HeadFormat> {
  protected:
-  FineEntries()
+  RecentEntries()
       : k_(RandomFloats(size_t{kEntries} * kDim, 1)),
         v_(RandomFloats(size_t{kEntries} * kDim, 2)),
         cache_(&pool_, {1, 1, GetParam()}) {
@@ -34,14 +36,25 @@ class FineEntries : public testing::TestWithParam<PageFormat> {
     return both;
   }
 
+  // Bytes of pages that hold entries a second time.
+  int64_t Overlays() const {
+    const auto all = static_cast<size_t>(kPageEntries);
+    const size_t own = (cache_.length(0, 0) + all - 1) / all;
+    int64_t bytes = -static_cast<int64_t>(own * GetParam().page_bytes());
+    cache_.head(0, 0).ForEachPage([&](std::span<const std::byte> page) {
+      bytes += static_cast<int64_t>(page.size());
+    });
+    return bytes;
+  }
+
   PagePool pool_;
   std::vector<float> k_, v_;
   KvCache cache_;
 };
 
-TEST_P(FineEntries, FirstAndNewestAreHalves) {
+TEST_P(RecentEntries, FirstAndNewestAreHalves) {
   const auto all = Decoded();
-  const int recent = FineRecent(GetParam());
+  const int recent = GetParam().recent_positions();
   for (int i = 0; i < kEntries; ++i) {
     bool halves = true;
     for (int c = 0; c < kDim; ++c) {
@@ -49,20 +62,17 @@ TEST_P(FineEntries, FirstAndNewestAreHalves) {
       halves = halves && all[at] == F32FromF16(F16FromF32(k_[at])) &&
                all[k_.size() + at] == F32FromF16(F16FromF32(v_[at]));
     }
-    EXPECT_EQ(halves, i < kFinePositions || i >= kEntries - recent) << i;
+    EXPECT_EQ(halves, i < kSinkPositions || i >= kEntries - recent) << i;
   }
 }
 
 // No entry is rounded a second time, whatever moves.
-TEST_P(FineEntries, AHundredCompactionsChangeNoBit) {
+TEST_P(RecentEntries, AHundredCompactionsChangeNoBit) {
   std::vector<float> want = Decoded();
   std::mt19937 random(3);
   for (int round = 0; round < 100; ++round) {
     const int n = cache_.length(0, 0);
-    std::vector<int> all(n), kept;
-    std::iota(all.begin(), all.end(), 0);
-    std::sample(all.begin(), all.end(), std::back_inserter(kept), n * 98 / 100,
-                random);
+    const std::vector<int> kept = RandomSample(n, n * 98 / 100, &random);
     std::vector<float> left;
     for (size_t half : {size_t{0}, size_t(n) * kDim}) {
       for (int i : kept) {
@@ -77,41 +87,37 @@ TEST_P(FineEntries, AHundredCompactionsChangeNoBit) {
   EXPECT_LT(cache_.length(0, 0), kEntries / 6);
 }
 
-// Positions and scales included; fine pages are a fixed number.
-TEST_P(FineEntries, BytesAreWithinTheLimits) {
+// Positions and scales included; overlays do not grow.
+TEST_P(RecentEntries, BytesAreWithinTheLimits) {
   std::vector<int> kept(kEntries);
   std::iota(kept.begin(), kept.end(), 0);
   kept.erase(kept.begin() + kEntries / 2);  // so positions are stored
   ASSERT_TRUE(cache_.Compact(0, 0, kept).ok());
   ASSERT_NE(cache_.View(0, 0).positions, nullptr);
-  const HeadView view = cache_.View(0, 0);
-  const int recent = view.length - view.recent_begin;
-  const int64_t fine = static_cast<int64_t>(
-      (1 + (recent + kFinePositions - 1) / kFinePositions) *
-      FinePageBytes(GetParam()));
-  EXPECT_LE(fine, FineBytes(GetParam()));
+  const int64_t fine = Overlays();
+  EXPECT_LE(fine, GetParam().overlay_bytes());
   const double f16 = 2.0 * 2 * kDim * kEntries;
   const double limit = GetParam().k == Codec::kInt8 ? 0.55 : 0.34;
   EXPECT_LE(static_cast<double>(cache_.bytes() - fine), limit * f16);
 }
 
-// Going back forgets what came behind, and fine pages with it.
-TEST_P(FineEntries, TruncateGivesFinePagesBack) {
-  ASSERT_TRUE(cache_.Truncate(kFinePositions + 1).ok());
-  EXPECT_EQ(cache_.length(0, 0), kFinePositions + 1);
-  const PageFormat& f = GetParam();
-  EXPECT_EQ(cache_.bytes(),
-            static_cast<int64_t>(f.page_bytes() + FinePageBytes(f)));
-  ASSERT_TRUE(cache_.Truncate(0).ok());
+TEST_P(RecentEntries, LeavePagesWhenTheyLeave) {
+  std::vector<int> kept(kSinkPositions + 1);
+  std::iota(kept.begin(), kept.end(), 0);
+  ASSERT_TRUE(cache_.Compact(0, 0, kept).ok());
+  EXPECT_EQ(cache_.length(0, 0), kSinkPositions + 1);
+  const HeadFormat& f = GetParam();
+  EXPECT_EQ(cache_.bytes(), f.stored_page_bytes());
+  ASSERT_TRUE(cache_.Compact(0, 0, {}).ok());
   EXPECT_EQ(cache_.bytes(), 0);
   EXPECT_EQ(pool_.live_bytes(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Formats, FineEntries,
-    testing::Values(PageFormat{kDim, Codec::kInt8, Codec::kInt8},
-                    PageFormat{kDim, Codec::kInt4, Codec::kInt4},
-                    PageFormat{kDim, Codec::kInt4, Codec::kInt2}));
+    Formats, RecentEntries,
+    testing::Values(HeadFormat{{kDim, Codec::kInt8, Codec::kInt8}},
+                    HeadFormat{{kDim, Codec::kInt4, Codec::kInt4}},
+                    HeadFormat{{kDim, Codec::kInt4, Codec::kInt2}}));
 
 }  // namespace
 }  // namespace pyramidkv
