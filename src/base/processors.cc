@@ -75,7 +75,7 @@ bool Lists(const std::string& names, const std::string& name) {
   return std::find(all.begin(), all.end(), name) != all.end();
 }
 
-// Of version 2, or the one of version 1 that holds processor time.
+// The hierarchy of version 2, or the one of version 1 for processor time.
 bool FindMount(const std::string& root, bool version2, Mount* mount) {
   std::ifstream file(root + "/proc/self/mountinfo");
   for (std::string line; std::getline(file, line);) {

@@ -163,7 +163,7 @@ struct Report {
   std::vector<std::set<int>> masks;  // [threads]
 };
 
-// What a new process with these variables sees, started from a thread that is
+// A new process with these variables reports, started from a thread that is
 // bound to `mask`.
 Report AskChild(const std::string& variables, const std::set<int>& mask) {
   Report report;

@@ -1,5 +1,5 @@
-// What tells one architecture from another, as data that the loader and the
-// forward pass read. Each row follows what llama.cpp does with such a file.
+// Architectures as data that the loader and the forward pass read: all that
+// tells one from another. Each row follows what llama.cpp does with such a file.
 
 #ifndef PYRAMIDKV_MODEL_ARCHITECTURE_H_
 #define PYRAMIDKV_MODEL_ARCHITECTURE_H_
@@ -25,12 +25,10 @@ struct Architecture {
   std::string_view name;  // general.architecture
   Rope::Layout rope_layout = Rope::Layout::kNorm;
   RopeFactors rope_factors = RopeFactors::kNone;
-  bool head_norms = false;   // of each query and key head, before RoPE
-  bool post_norms = false;   // of what attention and feed-forward add
+  BlockTraits block = {};
   bool joined_gate = false;  // ffn_up has the rows of the gate, then its own
   bool scaled_embedding = false;  // by the root of its width
   bool final_softcap = false;     // where a key asks for it
-  Activation activation = Activation::kSilu;
   WindowUse windows = WindowUse::kIgnored;
   int global_every = 0;  // kPattern, unless a key says
   // A model of so many layers scales attention by the root of its share of

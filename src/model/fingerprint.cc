@@ -122,7 +122,7 @@ uint64_t HashRope(const HyperParams& p) {
   Hasher hash;
   hash.AddText(p.architecture);
   for (int number : {p.layers, p.embedding, p.heads, p.kv_heads, p.head_dim,
-                     p.sliding_window, static_cast<int>(p.activation)}) {
+                     p.sliding_window, static_cast<int>(p.block.activation)}) {
     hash.AddValue(int32_t{number});
   }
   for (float number :

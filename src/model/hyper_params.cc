@@ -240,7 +240,7 @@ class Reader {
   }
 
   Status ReadEnds() {
-    params_.activation = architecture_.activation;
+    params_.block = architecture_.block;
     if (architecture_.scaled_embedding) {
       params_.embedding_scale =
           std::sqrt(static_cast<float>(params_.embedding));

@@ -113,7 +113,7 @@ TEST(HyperParamsTest, QwenHasNoWindow) {
 TEST(HyperParamsTest, Gemma3) {
   const auto p = Params(Gemma3());
   ASSERT_TRUE(p.ok()) << p.status().message();
-  EXPECT_EQ(p->activation, Activation::kGelu);
+  EXPECT_EQ(p->block.activation, Activation::kGelu);
   EXPECT_FLOAT_EQ(p->embedding_scale, 8);
   EXPECT_FLOAT_EQ(p->attention_scale, 0.25f);
   EXPECT_EQ(p->final_softcap, 0);

@@ -49,7 +49,7 @@ size_t TileBytes(const WeightMatrix& w) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// What old converters wrote and nobody reads.
+// Tensors that old converters wrote and nobody reads.
 bool IsIgnored(const std::string& name) {
   return name.find(".attn_rot_embd") != name.npos ||
          name.find(".rotary_emb.") != name.npos;
@@ -163,7 +163,7 @@ class ModelLoader {
     PKV_RETURN_IF_ERROR(
         Vector(block_ + "attn_norm.weight", p.embedding, &w.attn_norm));
     PKV_RETURN_IF_ERROR(LoadQkv(&w));
-    if (architecture_->head_norms) {
+    if (architecture_->block.head_norms) {
       PKV_RETURN_IF_ERROR(
           Vector(block_ + "attn_q_norm.weight", p.head_dim, &w.q_norm));
       PKV_RETURN_IF_ERROR(
@@ -171,7 +171,7 @@ class ModelLoader {
     }
     PKV_RETURN_IF_ERROR(
         Linear("attn_output", p.embedding, q_rows, &w.output, &w.output_bias));
-    if (!architecture_->post_norms) return {};
+    if (!architecture_->block.post_norms) return {};
     return Vector(block_ + "post_attention_norm.weight", p.embedding,
                   &w.attn_post_norm);
   }
@@ -202,13 +202,13 @@ class ModelLoader {
     PKV_RETURN_IF_ERROR(LoadGateAndUp(&w));
     PKV_RETURN_IF_ERROR(
         Linear("ffn_down", p.embedding, p.feed_forward, &w.down, &w.down_bias));
-    if (!architecture_->post_norms) return {};
+    if (!architecture_->block.post_norms) return {};
     return Vector(block_ + "post_ffw_norm.weight", p.embedding,
                   &w.ffn_post_norm);
   }
 
   // Matrices that map the hidden state: tensors of their own or, if `joined`
-  // names one, its rows one behind the other.
+  // names one, its rows one after the other.
   Status LoadShares(std::span<const Share> shares, const char* joined) {
     const int cols = model_.params_.embedding;
     if (joined == nullptr) {

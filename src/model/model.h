@@ -34,8 +34,21 @@ struct Rope {
   }
 };
 
-// Of the feed-forward gate. kGelu: the tanh approximation.
+// Applied to the feed-forward gate. kGelu: the tanh approximation.
 enum class Activation { kSilu, kGelu };
+
+// The choices that architectures make within a layer: the loader asks for the
+// tensors that follow from them, and runtime/block.cc computes with them.
+//
+// The rest is the same in all of them: norms are RMS norms, attention adds to
+// the input of the feed-forward part, that part is gated and dense, and every
+// layer rotates queries and keys. An architecture that parts from one of these
+// brings a field here and its case in runtime/block.cc.
+struct BlockTraits {
+  bool head_norms = false;  // of each query and key head, before RoPE
+  bool post_norms = false;  // of the sums that attention and feed-forward add
+  Activation activation = Activation::kSilu;
+};
 
 struct HyperParams {
   std::string architecture;
@@ -52,7 +65,7 @@ struct HyperParams {
   float attention_scale = 0;        // 1 / sqrt(head_dim) unless the file says
   int sliding_window = 0;           // of the layers that have one; 0: none
   std::vector<bool> window_layers;  // [layers]; empty: all have it
-  Activation activation = Activation::kSilu;
+  BlockTraits block;
   float embedding_scale = 1;  // on the rows of the token embedding
   float final_softcap = 0;    // logits are cap * tanh(logits / cap); 0: none
   int original_context = 0;   // context_length before RoPE was scaled to more
@@ -78,9 +91,9 @@ struct LayerWeights {
   WeightMatrix v;       // [kv_heads * head_dim, embedding]
   WeightMatrix output;  // [embedding, heads * head_dim]
   std::vector<float> q_bias, k_bias, v_bias, output_bias;
-  // Of each head before RoPE, [head_dim]; empty: none.
+  // For each head before RoPE, [head_dim]; empty: none.
   std::vector<float> q_norm, k_norm;
-  // Of what attention and feed-forward add, [embedding]; empty: none.
+  // For the sums that attention and feed-forward add, [embedding]; empty: none.
   std::vector<float> attn_post_norm, ffn_post_norm;
   std::vector<float> ffn_norm;
   WeightMatrix gate;  // [feed_forward, embedding]

@@ -9,29 +9,19 @@ namespace pyramidkv {
 // Rows of one call find the same recent entries.
 static_assert(kRecentSlack >= kMaxRows);
 
-namespace {
-
-const float* BiasOrNull(const std::vector<float>& bias) {
-  return bias.empty() ? nullptr : bias.data();
-}
-
-}  // namespace
-
 DecodePass::DecodePass(const ForwardContext& context)
     : context_(context),
       params_(context.model->params()),
       recall_(context),
+      block_rows_(context),
       scratch_(context.pool->threads()) {
   const HyperParams& p = params_;
   hidden_.Resize(size_t(kMaxRows) * p.embedding);
-  normed_.Resize(size_t(kMaxRows) * p.embedding);
-  product_.Resize(size_t(kMaxRows) * p.embedding);
+  block_scratch_.Resize(p, kMaxRows);
   q_.Resize(size_t(kMaxRows) * p.heads * p.head_dim);
   attention_.Resize(size_t(kMaxRows) * p.heads * p.head_dim);
   k_.Resize(size_t(kMaxRows) * p.kv_heads * p.head_dim);
   v_.Resize(size_t(kMaxRows) * p.kv_heads * p.head_dim);
-  gate_.Resize(size_t(kMaxRows) * p.feed_forward);
-  up_.Resize(size_t(kMaxRows) * p.feed_forward);
   rotations_.Resize(p, kMaxRows);
 }
 
@@ -56,17 +46,10 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
   }
   sequences_.clear();
   for (const RowState& state : states_) sequences_.push_back(state.sequence);
+  block_rows_.Set(this->rows());
   recall_.Select(0, sequences_, hidden_.data(), rotations_);
   for (int layer = 0; layer < p.layers; ++layer) {
-    PKV_RETURN_IF_ERROR(Project(layer));
-    PKV_RETURN_IF_ERROR(FetchCold(layer));
-    PKV_RETURN_IF_ERROR(Attend(layer));
-    const LayerWeights& w = context_.model->layers()[layer];
-    AddProduct(w.output, w.output_bias, w.attn_post_norm, attention_.data());
-    if (layer + 1 < p.layers) {
-      recall_.Select(layer + 1, sequences_, hidden_.data(), rotations_);
-    }
-    FeedForward(layer);
+    PKV_RETURN_IF_ERROR(RunLayer(layer));
   }
   for (const RowState& state : states_) {
     state.sequence->position = state.position + 1;
@@ -79,49 +62,37 @@ Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
   return {};
 }
 
+Status DecodePass::RunLayer(int layer) {
+  const Block block(context_, layer, rotations_);
+  float* const hidden = hidden_.data();
+  block.Project(hidden, &block_rows_, &block_scratch_,
+                {q_.data(), k_.data(), v_.data()});
+  PKV_RETURN_IF_ERROR(Append(layer));
+  PKV_RETURN_IF_ERROR(FetchCold(layer));
+  PKV_RETURN_IF_ERROR(Attend(layer));
+  block.AddAttention(attention_.data(), &block_rows_, &block_scratch_, hidden);
+  if (layer + 1 < params_.layers) {
+    recall_.Select(layer + 1, sequences_, hidden, rotations_);
+  }
+  block.AddFeedForward(&block_rows_, &block_scratch_, hidden);
+  return {};
+}
+
 void DecodePass::Output(const float* hidden, int rows, float* logits) {
   const HyperParams& p = params_;
+  float* const normed = block_scratch_.normed.data();
   for (int r = 0; r < rows; ++r) {
     RmsNorm(hidden + size_t(r) * p.embedding,
             context_.model->output_norm().data(), p.embedding, p.rms_epsilon,
-            normed_.data() + size_t(r) * p.embedding);
+            normed + size_t(r) * p.embedding);
   }
   const WeightMatrix& w = context_.model->output();
-  input_.Set(normed_.data(), rows, p.embedding, context_.exact);
-  input_.PrepareFor(w, context_.pool);
-  const RowsProduct product{&w, &input_, nullptr, logits, size_t(w.rows)};
-  MultiplyRows({&product, 1}, context_.pool);
+  const BlockProduct product{&w, nullptr, nullptr, logits};
+  block_rows_.Set(rows);
+  block_rows_.Multiply(normed, {&product, 1});
   if (p.final_softcap > 0) {
     SoftCap(p.final_softcap, size_t(rows) * w.rows, logits);
   }
-}
-
-Status DecodePass::Project(int layer) {
-  const HyperParams& p = params_;
-  const LayerWeights& w = context_.model->layers()[layer];
-  ForRows([&](int r) {
-    RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.attn_norm.data(),
-            p.embedding, p.rms_epsilon,
-            normed_.data() + size_t(r) * p.embedding);
-  });
-  input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.q, &w.k, &w.v}) {
-    input_.PrepareFor(*m, context_.pool);
-  }
-  const size_t q_width = size_t(p.heads) * p.head_dim;
-  const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
-  const RowsProduct products[] = {
-      {&w.q, &input_, BiasOrNull(w.q_bias), q_.data(), q_width},
-      {&w.k, &input_, BiasOrNull(w.k_bias), k_.data(), kv_width},
-      {&w.v, &input_, BiasOrNull(w.v_bias), v_.data(), kv_width}};
-  MultiplyRows(products, context_.pool);
-  ForRows([&](int r) {
-    NormRows(w.q_norm, p.heads, p.rms_epsilon, q_.data() + r * q_width);
-    NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k_.data() + r * kv_width);
-    rotations_.Apply(layer, r, p.heads, q_.data() + r * q_width);
-    rotations_.Apply(layer, r, p.kv_heads, k_.data() + r * kv_width);
-  });
-  return Append(layer);
 }
 
 Status DecodePass::Append(int layer) {
@@ -255,7 +226,7 @@ Status DecodePass::Attend(int layer) {
   weights_.Resize(weights);
   RunTasks();
   PKV_RETURN_IF_ERROR(AttendFurtherViews(layer));
-  ForRows([&](int r) {
+  block_rows_.ForEach([&](int r) {
     for (int h = 0; h < p.kv_heads; ++h) {
       const Merge& m = merges_[r * p.kv_heads + h];
       MergeDecodeParts(results_.data() + m.result, m.parts, p.group(),
@@ -286,47 +257,6 @@ void DecodePass::GatherReceived(int layer) {
       }
     }
   });
-}
-
-// hidden += norm(w * x + bias).
-void DecodePass::AddProduct(const WeightMatrix& w,
-                            const std::vector<float>& bias,
-                            const std::vector<float>& post_norm,
-                            const float* x) {
-  input_.Set(x, rows(), w.cols, context_.exact);
-  input_.PrepareFor(w, context_.pool);
-  const RowsProduct product{&w, &input_, BiasOrNull(bias), product_.data(),
-                            size_t(w.rows)};
-  MultiplyRows({&product, 1}, context_.pool);
-  ForRows([&](int r) {
-    float* const row = product_.data() + size_t(r) * w.rows;
-    NormRows(post_norm, 1, params_.rms_epsilon, row);
-    AddTo(row, w.rows, hidden_.data() + size_t(r) * w.rows);
-  });
-}
-
-void DecodePass::FeedForward(int layer) {
-  const HyperParams& p = params_;
-  const LayerWeights& w = context_.model->layers()[layer];
-  ForRows([&](int r) {
-    RmsNorm(hidden_.data() + size_t(r) * p.embedding, w.ffn_norm.data(),
-            p.embedding, p.rms_epsilon,
-            normed_.data() + size_t(r) * p.embedding);
-  });
-  input_.Set(normed_.data(), rows(), p.embedding, context_.exact);
-  for (const WeightMatrix* m : {&w.gate, &w.up}) {
-    input_.PrepareFor(*m, context_.pool);
-  }
-  const size_t width = p.feed_forward;
-  const RowsProduct products[] = {
-      {&w.gate, &input_, BiasOrNull(w.gate_bias), gate_.data(), width},
-      {&w.up, &input_, BiasOrNull(w.up_bias), up_.data(), width}};
-  MultiplyRows(products, context_.pool);
-  ForRows([&](int r) {
-    ActivateGate(p.activation, width, up_.data() + r * width,
-                 gate_.data() + r * width);
-  });
-  AddProduct(w.down, w.down_bias, w.ffn_post_norm, gate_.data());
 }
 
 }  // namespace pyramidkv

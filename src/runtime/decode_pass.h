@@ -13,8 +13,9 @@
 
 #include "base/aligned_buffer.h"
 #include "kernels/attention_decode.h"
-#include "kernels/matmul_rows.h"
 #include "pyramidkv/status.h"
+#include "runtime/block.h"
+#include "runtime/block_rows.h"
 #include "runtime/forward_context.h"
 #include "runtime/layer_ops.h"
 #include "runtime/recall.h"
@@ -41,8 +42,6 @@ class DecodePass {
   void Output(const float* hidden, int rows, float* logits);
 
  private:
-  static constexpr int kForkRows = 4;
-
   struct RowState {
     Sequence* sequence = nullptr;
     int position = 0;
@@ -64,7 +63,7 @@ class DecodePass {
     Sequence* sequence = nullptr;
   };
 
-  Status Project(int layer);
+  Status RunLayer(int layer);
   Status Append(int layer);
   Status FetchCold(int layer);
   Status Attend(int layer);
@@ -75,19 +74,7 @@ class DecodePass {
   void RunTasks();
   DecodeQuery QueryOf(int row, int head) const;
   void GatherReceived(int layer);
-  void AddProduct(const WeightMatrix& w, const std::vector<float>& bias,
-                  const std::vector<float>& post_norm, const float* x);
-  void FeedForward(int layer);
   int rows() const { return static_cast<int>(states_.size()); }
-  // f(r) for every row, in parallel where that is worth a fork.
-  template <class F>
-  void ForRows(const F& f) {
-    if (rows() < kForkRows) {
-      for (int r = 0; r < rows(); ++r) f(r);
-    } else {
-      context_.pool->ParallelFor(rows(), [&](int r, int) { f(r); });
-    }
-  }
 
   ForwardContext context_;
   const HyperParams& params_;
@@ -95,10 +82,10 @@ class DecodePass {
   std::vector<Sequence*> sequences_;  // by row
   Recall recall_;
   std::vector<ColdView> cold_;  // [rows, kv_heads], of the current layer
-  AlignedBuffer<float> hidden_, normed_, q_, k_, v_, attention_, gate_, up_,
-      product_;
+  AlignedBuffer<float> hidden_, q_, k_, v_, attention_;
+  GeneratedRows block_rows_;
+  BlockScratch block_scratch_;
   RowRotations rotations_;
-  RowsInput input_;
   std::vector<Task> tasks_;
   std::vector<Merge> merges_;
   AlignedBuffer<float> results_;

@@ -1,5 +1,5 @@
-// What an architecture adds to a layer between the matrix products: the same
-// for prompt rows and generated rows.
+// The steps of a layer between its matrix products, one row or one head at a
+// time.
 
 #ifndef PYRAMIDKV_RUNTIME_LAYER_OPS_H_
 #define PYRAMIDKV_RUNTIME_LAYER_OPS_H_

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise.h"
 #include "kernels/matmul_int8.h"
 #include "runtime/fit_rounding.h"
 
@@ -45,13 +44,6 @@ int WaveTiles(const HyperParams& p, int tile_rows, int threads) {
                           2.0 * p.kv_heads * p.head_dim + 3.0 * p.feed_forward);
   const int tiles = static_cast<int>(kWaveFlops / (2 * weights * tile_rows));
   return std::max(std::clamp(tiles, 1, kMaxWaveRows / tile_rows), threads);
-}
-
-void AddBias(const std::vector<float>& bias, int rows, float* to) {
-  if (bias.empty()) return;
-  for (int r = 0; r < rows; ++r, to += bias.size()) {
-    AddTo(bias.data(), bias.size(), to);
-  }
 }
 
 }  // namespace
@@ -186,12 +178,9 @@ void PromptPass::ResizeBuffers() {
   work_.workers.resize(context_.pool->threads());
   for (PromptWorkspace::Worker& w : work_.workers) {
     // Rows of padding go through oneDNN and are thrown away.
-    w.normed.Resize(size_t(kPromptTile) * p.embedding);
+    w.block.Resize(p, kPromptTile);
     w.kv.Resize(size_t(kPromptTile) * p.kv_heads * p.head_dim * 2);
     w.attention.Resize(kPromptTile * q_width);
-    w.gate.Resize(size_t(kPromptTile) * p.feed_forward);
-    w.up.Resize(size_t(kPromptTile) * p.feed_forward);
-    w.product.Resize(size_t(kPromptTile) * p.embedding);
     w.prefill.Resize(p.group(), p.head_dim);
   }
 }
@@ -209,7 +198,7 @@ void PromptPass::EmbedTile(int tile) {
 
 Result<bool> PromptPass::Step() {
   if (layer_ == params_.layers) return true;
-  PackLayer();
+  PackLayer(context_, layer_);
   if (tile_ == 0) PKV_RETURN_IF_ERROR(BeginLayer());
   const int first = tile_;
   // Repetitions write their keys over each other: one at a time.
@@ -231,8 +220,8 @@ Result<bool> PromptPass::Step() {
     // The last tile attends to the most: begin with it.
     const int tile = last - i;
     if (!NeedsAttention(tile)) return;
-    AttendTile(tile, worker);
-    if (NeedsOutput(tile)) FeedForwardTile(tile, worker);
+    AttendRows(tile, worker);
+    if (NeedsOutput(tile)) FinishTile(tile, worker);
   });
   tile_ += count;
   if (tile_ < tiles_) return false;
@@ -277,68 +266,22 @@ Status PromptPass::BeginLayer() {
   return {};
 }
 
-void PromptPass::PackLayer() {
-  const LayerWeights& w = context_.model->layers()[layer_];
-  PackedLayer& packed = *context_.packed;
-  if (packed.layer == layer_) return;
-  packed.layer = layer_;
-  const std::pair<const WeightMatrix*, PackedMatrix*> matrices[] = {
-      {&w.q, &packed.q},           {&w.k, &packed.k},       {&w.v, &packed.v},
-      {&w.output, &packed.output}, {&w.gate, &packed.gate}, {&w.up, &packed.up},
-      {&w.down, &packed.down}};
-  std::vector<std::pair<int, int>> panels;
-  for (int m = 0; m < 7; ++m) {
-    context_.prompt_matmul->Prepare(*matrices[m].first, matrices[m].second);
-    for (int p = 0; p < matrices[m].second->panel_count(); ++p) {
-      panels.emplace_back(m, p);
-    }
-  }
-  context_.pool->ParallelFor(
-      static_cast<int>(panels.size()), [&](int i, int worker) {
-        const auto& [weights, to] = matrices[panels[i].first];
-        context_.prompt_matmul->Pack(*weights, panels[i].second, worker, to);
-      });
-  if (!panels.empty()) context_.model->DropFilePages();
-}
-
-// The rows of a tile, normed, become the worker's input of matrix products.
-void PromptPass::NormTile(int tile, const std::vector<float>& weight,
-                          int worker) {
-  float* const normed = work_.workers[worker].normed.data();
-  const size_t width = params_.embedding;
-  for (int r = 0; r < rows_in(tile); ++r) {
-    RmsNorm(hidden(tile * tile_rows_ + r), weight.data(), width,
-            params_.rms_epsilon, normed + r * width);
-  }
-  context_.prompt_matmul->SetInput(normed, rows_of(tile), params_.embedding,
-                                   worker);
+PromptTileRows PromptPass::block_rows(int tile, int worker) const {
+  return PromptTileRows(context_, tile * tile_rows_, rows_of(tile), worker);
 }
 
 void PromptPass::ProjectTile(int tile, int worker) {
-  const LayerWeights& w = context_.model->layers()[layer_];
-  const HyperParams& p = params_;
   PromptWorkspace::Worker& s = work_.workers[worker];
-  const int first = tile * tile_rows_;
-  const int rows = rows_in(tile);
-  NormTile(tile, w.attn_norm, worker);
   const size_t q_width = this->q_width();
-  const size_t kv_width = size_t(p.kv_heads) * p.head_dim;
-  float* q = query(tile);
-  float* k = s.kv.data();
-  float* v = k + kPromptTile * kv_width;
-  PromptMatMul& matmul = *context_.prompt_matmul;
-  matmul.Multiply(context_.packed->q, q, worker);
-  matmul.Multiply(context_.packed->k, k, worker);
-  matmul.Multiply(context_.packed->v, v, worker);
-  AddBias(w.q_bias, rows, q);
-  AddBias(w.k_bias, rows, k);
-  AddBias(w.v_bias, rows, v);
-  for (int r = 0; r < rows; ++r) {
+  const size_t kv_width = size_t(params_.kv_heads) * params_.head_dim;
+  float* const q = query(tile);
+  float* const k = s.kv.data();
+  float* const v = k + kPromptTile * kv_width;
+  PromptTileRows rows = block_rows(tile, worker);
+  Block(context_, layer_, work_.rotations)
+      .Project(work_.hidden.data(), &rows, &s.block, {q, k, v});
+  for (int r = 0; r < rows.count(); ++r) {
     const int row = first_row(tile) + r;
-    NormRows(w.q_norm, p.heads, p.rms_epsilon, q + r * q_width);
-    NormRows(w.k_norm, p.kv_heads, p.rms_epsilon, k + r * kv_width);
-    work_.rotations.Apply(layer_, first + r, p.heads, q + r * q_width);
-    work_.rotations.Apply(layer_, first + r, p.kv_heads, k + r * kv_width);
     work_.keys.Add(segment_of(tile).entry + row, k + r * kv_width,
                    v + r * kv_width);
     const int window = row - (rows_ - window_rows_);
@@ -392,41 +335,13 @@ void PromptPass::AttendRows(int tile, int worker) {
   }
 }
 
-void PromptPass::AttendTile(int tile, int worker) {
-  const LayerWeights& w = context_.model->layers()[layer_];
+void PromptPass::FinishTile(int tile, int worker) {
   PromptWorkspace::Worker& s = work_.workers[worker];
-  const int first = tile * tile_rows_;
-  const int rows = rows_in(tile);
-  AttendRows(tile, worker);
-  if (!NeedsOutput(tile)) return;
-  PromptMatMul& matmul = *context_.prompt_matmul;
-  matmul.SetInput(s.attention.data(), rows_of(tile),
-                  params_.heads * params_.head_dim, worker);
-  matmul.Multiply(context_.packed->output, s.product.data(), worker);
-  AddBias(w.output_bias, rows, s.product.data());
-  NormRows(w.attn_post_norm, rows, params_.rms_epsilon, s.product.data());
-  AddTo(s.product.data(), size_t(rows) * params_.embedding, hidden(first));
-}
-
-void PromptPass::FeedForwardTile(int tile, int worker) {
-  const LayerWeights& w = context_.model->layers()[layer_];
-  const HyperParams& p = params_;
-  PromptWorkspace::Worker& s = work_.workers[worker];
-  const int first = tile * tile_rows_;
-  const int rows = rows_in(tile);
-  NormTile(tile, w.ffn_norm, worker);
-  PromptMatMul& matmul = *context_.prompt_matmul;
-  matmul.Multiply(context_.packed->gate, s.gate.data(), worker);
-  matmul.Multiply(context_.packed->up, s.up.data(), worker);
-  AddBias(w.gate_bias, rows, s.gate.data());
-  AddBias(w.up_bias, rows, s.up.data());
-  ActivateGate(p.activation, size_t(rows) * p.feed_forward, s.up.data(),
-               s.gate.data());
-  matmul.SetInput(s.gate.data(), rows_of(tile), p.feed_forward, worker);
-  matmul.Multiply(context_.packed->down, s.product.data(), worker);
-  AddBias(w.down_bias, rows, s.product.data());
-  NormRows(w.ffn_post_norm, rows, p.rms_epsilon, s.product.data());
-  AddTo(s.product.data(), size_t(rows) * p.embedding, hidden(first));
+  PromptTileRows rows = block_rows(tile, worker);
+  const Block block(context_, layer_, work_.rotations);
+  float* const hidden = work_.hidden.data();
+  block.AddAttention(s.attention.data(), &rows, &s.block, hidden);
+  block.AddFeedForward(&rows, &s.block, hidden);
 }
 
 Status PromptPass::EndLayer() {

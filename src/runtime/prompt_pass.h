@@ -25,6 +25,8 @@
 #include "base/aligned_buffer.h"
 #include "kernels/attention_prefill.h"
 #include "pyramidkv/status.h"
+#include "runtime/block.h"
+#include "runtime/block_rows.h"
 #include "runtime/forward_context.h"
 #include "runtime/layer_keys.h"
 #include "runtime/layer_ops.h"
@@ -37,7 +39,8 @@ namespace pyramidkv {
 // other: what is touched for the first time costs as much as 1 % of a prompt.
 struct PromptWorkspace {
   struct Worker {
-    AlignedBuffer<float> normed, kv, attention, gate, up, product;
+    AlignedBuffer<float> kv, attention;
+    BlockScratch block;
     PrefillScratch prefill;
   };
   AlignedBuffer<float> hidden;  // [tiles * tile rows, embedding]
@@ -93,12 +96,10 @@ class PromptPass {
   void ResizeBuffers();
   void EmbedTile(int tile);
   Status BeginLayer();
-  void PackLayer();
   void ProjectTile(int tile, int worker);  // norm, Q K V, RoPE
-  void AttendTile(int tile, int worker);   // attention, output projection
-  void FeedForwardTile(int tile, int worker);
-  void NormTile(int tile, const std::vector<float>& weight, int worker);
   void AttendRows(int tile, int worker);
+  void FinishTile(int tile, int worker);  // output projection, feed-forward
+  PromptTileRows block_rows(int tile, int worker) const;
   bool IsSparse() const {
     return sparse_ && targets_[0]->plan.window(layer_) == 0;
   }

@@ -1,7 +1,5 @@
 #include "runtime/recall.h"
 
-#include "kernels/elementwise.h"
-
 namespace pyramidkv {
 namespace {
 
@@ -14,7 +12,8 @@ bool HasEntries(const ColdTier& cold, int layer, int heads) {
 
 }  // namespace
 
-Recall::Recall(const ForwardContext& context) : context_(context) {}
+Recall::Recall(const ForwardContext& context)
+    : context_(context), block_rows_(context) {}
 
 void Recall::Select(int layer, std::span<Sequence* const> rows,
                     const float* hidden, const RowRotations& rotations) {
@@ -27,27 +26,13 @@ void Recall::Select(int layer, std::span<Sequence* const> rows,
     }
   }
   if (rows_.empty()) return;
-  const LayerWeights& w = context_.model->layers()[layer];
   const int count = static_cast<int>(rows_.size());
   const size_t q_width = size_t(p.heads) * p.head_dim;
-  normed_.Resize(size_t(count) * p.embedding);
+  scratch_.normed.Resize(size_t(count) * p.embedding);
   q_.Resize(count * q_width);
-  for (int i = 0; i < count; ++i) {
-    RmsNorm(hidden + size_t(rows_[i]) * p.embedding, w.attn_norm.data(),
-            p.embedding, p.rms_epsilon,
-            normed_.data() + size_t(i) * p.embedding);
-  }
-  input_.Set(normed_.data(), count, p.embedding, context_.exact);
-  input_.PrepareFor(w.q, context_.pool);
-  const RowsProduct product{&w.q, &input_,
-                            w.q_bias.empty() ? nullptr : w.q_bias.data(),
-                            q_.data(), q_width};
-  MultiplyRows({&product, 1}, context_.pool);
-  for (int i = 0; i < count; ++i) {
-    float* const q = q_.data() + i * q_width;
-    NormRows(w.q_norm, p.heads, p.rms_epsilon, q);
-    rotations.Apply(layer, rows_[i], p.heads, q);
-  }
+  block_rows_.Set(rows_);
+  Block(context_, layer, rotations)
+      .ProjectQueries(hidden, &block_rows_, &scratch_, q_.data());
   context_.pool->ParallelFor(count * p.kv_heads, [&](int i, int) {
     const int h = i % p.kv_heads;
     ColdTier& cold = *rows[rows_[i / p.kv_heads]]->cold;

@@ -3,9 +3,9 @@
 // that reading them and computing what lies between go on at the same time.
 //
 // Source: InfiniGen (arXiv 2406.19707), section 4.3. Departures: the guess is
-// made behind the attention of the layer before, not in front of it - nearer
-// to the truth, and the feed-forward part, most of a layer, still hides the
-// reading - and uses the next layer's own norm and all columns of its weights.
+// made after the attention of the layer before, not before it - nearer to the
+// truth, and the feed-forward part, most of a layer, still hides the reading -
+// and uses the next layer's own norm and all columns of its weights.
 
 #ifndef PYRAMIDKV_RUNTIME_RECALL_H_
 #define PYRAMIDKV_RUNTIME_RECALL_H_
@@ -14,7 +14,8 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
-#include "kernels/matmul_rows.h"
+#include "runtime/block.h"
+#include "runtime/block_rows.h"
 #include "runtime/forward_context.h"
 #include "runtime/layer_ops.h"
 #include "runtime/sequence.h"
@@ -33,9 +34,10 @@ class Recall {
 
  private:
   ForwardContext context_;
-  std::vector<int> rows_;  // those that have a cold tier with entries
-  AlignedBuffer<float> normed_, q_;
-  RowsInput input_;
+  std::vector<int> rows_;   // those that have a cold tier with entries
+  AlignedBuffer<float> q_;  // [rows_.size(), heads * head_dim]
+  GeneratedRows block_rows_;
+  BlockScratch scratch_;
 };
 
 }  // namespace pyramidkv
