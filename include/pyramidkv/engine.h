@@ -122,13 +122,17 @@ struct GeneratedToken {
 struct GenerateOptions {
   int max_tokens = -1;  // < 0: until the end of the answer or of the context
   bool ignore_eos = false;
-  std::vector<std::string> stop;  // text that ends the answer; not returned
+  // Text that ends the answer and is not returned. The name of a control token
+  // ("<|im_end|>") stands for the token, which shows no text otherwise.
+  std::vector<std::string> stop;
   std::vector<int> forced;        // ids to decode instead of sampling
   int logprobs = -1;              // >= 0: fill GeneratedToken::top
   SamplingOptions sampling;
   // Called with each piece of text as it is certain (a prefix of a stop
   // string or of a UTF-8 character is held back). May be empty.
   std::function<void(std::string_view piece)> on_text;
+  // Called with each token as it is chosen, before its text. May be empty.
+  std::function<void(const GeneratedToken& token)> on_token;
   // Called with the logits [vocabulary] that each token is chosen from, from
   // the last prompt token's on; with forced tokens also with those after the
   // last one. False stops with kRuntime. May be empty.

@@ -10,19 +10,30 @@ int ColdExtents::blocks() const {
   return extents_.empty() ? 0 : extents_.back().first + extents_.back().count;
 }
 
-Status ColdExtents::Reserve(int blocks, BlockFile* file) {
+Status ColdExtents::Reserve(int blocks, int number, BlockFile* file) {
   const int first = this->blocks();
   if (blocks <= first) return {};
   const int count = std::max(blocks - first, kLeastBlocks);
   PKV_ASSIGN_OR_RETURN(const int64_t offset, file->Extend(count));
   const int64_t block_bytes = static_cast<int64_t>(file->block_bytes());
-  if (!extents_.empty() &&
+  if (!extents_.empty() && extents_.back().file == number &&
       extents_.back().offset + extents_.back().count * block_bytes == offset) {
     extents_.back().count += count;
   } else {
-    extents_.push_back({offset, first, count});
+    extents_.push_back({offset, first, count, number});
   }
   return {};
+}
+
+ColdExtents ColdExtents::First(int blocks) const {
+  ColdExtents some = *this;
+  while (!some.extents_.empty()) {
+    Extent& last = some.extents_.back();
+    last.count = std::min(last.count, blocks - last.first);
+    if (last.count > 0) break;
+    some.extents_.pop_back();
+  }
+  return some;
 }
 
 const ColdExtents::Extent& ColdExtents::Find(int block) const {

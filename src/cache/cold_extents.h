@@ -1,5 +1,6 @@
-// Where the blocks of one head lie in the file: in extents of adjacent blocks,
-// as long as what came at once, so that most neighbours are read together.
+// Where the blocks of one head lie in its tier's files: in extents of adjacent
+// blocks, as long as what came at once, so that most neighbours are read
+// together. Files are numbered as in ColdShared.
 //
 // Thread-compatible.
 
@@ -18,12 +19,17 @@ class ColdExtents {
   // Where entries come one by one. Unused blocks of it are the price.
   static constexpr int kLeastBlocks = 16;
 
-  // Makes room for `blocks` in all. Errors: kRuntime if the disk is full;
-  // nothing has changed.
-  Status Reserve(int blocks, BlockFile* file);
+  // Makes room for `blocks` in all, in file `number`, which is `file`. Errors:
+  // kRuntime if the disk is full; nothing has changed.
+  Status Reserve(int blocks, int number, BlockFile* file);
+
+  // The first `blocks` alone, without room for more: the rest of the room stays
+  // with these extents.
+  ColdExtents First(int blocks) const;
 
   // REQUIRES: there is room for this block.
   int64_t Offset(int block, size_t block_bytes) const;
+  int File(int block) const { return Find(block).file; }
   // How many from `block` on lie behind one another, at most `most`.
   int Adjacent(int block, int most) const;
 
@@ -37,6 +43,7 @@ class ColdExtents {
     int64_t offset = 0;
     int first = 0;  // block
     int count = 0;
+    int file = 0;
   };
   const Extent& Find(int block) const;
 

@@ -58,17 +58,25 @@ int ColdHead::Capacity(int full_blocks) const {
 }
 
 void ColdHead::Release(std::vector<std::byte*>* pages) {
-  for (std::byte* page : *pages) shared_->pages.Release(page);
+  for (std::byte* page : *pages) shared_->pages->Release(page);
   pages->clear();
 }
 
 Status ColdHead::Resize(int count, std::vector<std::byte*>* pages) {
+  if (shared_->is_forked()) {
+    const auto others = std::partition(
+        pages->begin(), pages->end(),
+        [this](const std::byte* page) { return shared_->pages->Unique(page); });
+    std::vector<std::byte*> read(others, pages->end());
+    pages->erase(others, pages->end());
+    Release(&read);
+  }
   while (static_cast<int>(pages->size()) > count) {
-    shared_->pages.Release(pages->back());
+    shared_->pages->Release(pages->back());
     pages->pop_back();
   }
   while (static_cast<int>(pages->size()) < count) {
-    std::byte* const page = shared_->pages.Allocate(shared_->block_bytes);
+    std::byte* const page = shared_->pages->Allocate(shared_->block_bytes);
     if (page == nullptr) {
       Release(pages);
       return NoMemory();
@@ -93,8 +101,8 @@ Status ColdHead::Write(int block, int count, const std::byte* data) {
   for (int done = 0; done < count;) {
     const int n = extents_.Adjacent(block + done, count - done);
     PKV_RETURN_IF_ERROR(
-        shared_->file->Write(extents_.Offset(block + done, block_bytes),
-                             data + done * block_bytes, n * block_bytes));
+        shared_->own_file()->Write(extents_.Offset(block + done, block_bytes),
+                                   data + done * block_bytes, n * block_bytes));
     done += n;
   }
   return {};
@@ -104,8 +112,10 @@ Status ColdHead::Store(const Rows& rows, int after,
                        const std::vector<std::byte*>& pages) {
   const int before = full_blocks();
   if (after == before) return {};
-  BlockFile* const file = shared_->file.get();
-  if (file != nullptr) PKV_RETURN_IF_ERROR(extents_.Reserve(after, file));
+  BlockFile* const file = shared_->own_file();
+  if (file != nullptr) {
+    PKV_RETURN_IF_ERROR(extents_.Reserve(after, shared_->own_number(), file));
+  }
   const size_t block_bytes = shared_->block_bytes;
   const int most = std::min(kWriteBlocks, after - before);
   AlignedBuffer<std::byte> buffer(most * block_bytes);
@@ -137,7 +147,7 @@ Status ColdHead::Append(int count, const float* k, const float* v,
   const int end = length() + count;
   const int after = end / kBlockEntries;
   if (tail_ == nullptr) {
-    tail_ = shared_->pages.Allocate(shared_->block_bytes);
+    tail_ = shared_->pages->Allocate(shared_->block_bytes);
     if (tail_ == nullptr) return NoMemory();
   }
   // What is new takes the places of victims.
@@ -157,6 +167,25 @@ Status ColdHead::Append(int count, const float* k, const float* v,
   index_->Append(k, count, stride);
   GrowByAnEighth(positions_.size() + count, &positions_);
   positions_.insert(positions_.end(), positions, positions + count);
+  return {};
+}
+
+Status ColdHead::ForkInto(ColdHead* to) {
+  DCHECK(to->length() == 0);
+  FinishReads();
+  if (tail_ != nullptr) {
+    to->tail_ = to->shared_->pages->Allocate(shared_->block_bytes);
+    if (to->tail_ == nullptr) return NoMemory();
+    std::memcpy(to->tail_, tail_, shared_->block_bytes);
+  }
+  const bool fits = to->index_->Import(index_->Export());
+  DCHECK(fits);
+  to->positions_ = positions_;
+  to->extents_ = extents_.First(full_blocks());
+  to->residents_ = residents_;
+  for (std::byte* page : residents_.pages()) {
+    shared_->pages->AddReference(page);
+  }
   return {};
 }
 

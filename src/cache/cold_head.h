@@ -29,14 +29,22 @@ size_t ColdBlockBytes(const PageFormat& format);
 // Blocks of `full` that memory may hold.
 int ResidentBlocks(double resident, int full);
 
-// What the heads of a tier share. No file and no queue if all is in memory.
+// Common to the heads of a tier. No files and no queue if all is in memory.
 struct ColdShared {
   ColdTierOptions options;
   size_t block_bytes = 0;
-  PagePool pages;
+  std::shared_ptr<PagePool> pages;  // of a tier and its forks
   ColdScratchPool scratch;
-  std::unique_ptr<BlockFile> file;
+  // The last one is the tier's own, which it alone writes; those before it are
+  // of the tiers that it was forked from.
+  std::vector<std::shared_ptr<BlockFile>> files;
   std::unique_ptr<FetchQueue> queue;
+
+  BlockFile* own_file() const {
+    return files.empty() ? nullptr : files.back().get();
+  }
+  int own_number() const { return static_cast<int>(files.size()) - 1; }
+  bool is_forked() const { return pages.use_count() > 1; }
 };
 
 class ColdHead {
@@ -56,6 +64,12 @@ class ColdHead {
   Status ShowBlocks(const ShowPage& show) const;
   Status Import(int position, ColdHeadState state, const ReadPage& read_page);
 
+  // Makes `to`, which is empty, go on as this one, over the same blocks.
+  // Errors: kRuntime, no memory.
+  Status ForkInto(ColdHead* to);
+
+  // In memory, the last one too.
+  int pages() const { return residents_.size() + (tail_ != nullptr ? 1 : 0); }
   int length() const { return static_cast<int>(positions_.size()); }
   std::span<const int32_t> positions() const { return positions_; }
   int64_t bytes() const;  // without pages and index
@@ -75,13 +89,17 @@ class ColdHead {
   int Capacity(int full_blocks) const;
   void Release(std::vector<std::byte*>* pages);
 
-  // Makes `pages` hold exactly `count` pages, from those that are there.
+  // Makes `pages` hold exactly `count` pages to write to, from those that are
+  // there and that no fork reads.
   Status Resize(int count, std::vector<std::byte*>* pages);
   // Encodes and writes the blocks [full_blocks(), after); the last ones go to
   // `pages`, too.
   Status Store(const Rows& rows, int after,
                const std::vector<std::byte*>& pages);
   Status Write(int block, int count, const std::byte* data);
+  const BlockFile& FileOf(int block) const {
+    return *shared_->files[extents_.File(block)];
+  }
   // Entries [begin, end) into their slots of consecutive blocks, of which the
   // first is block `block`.
   void Encode(const Rows& rows, int begin, int end, int block,

@@ -38,8 +38,10 @@ Status ColdHead::ImportBlocks(int full, const ReadPage& read_page) {
   std::vector<std::byte*> pages;
   PKV_RETURN_IF_ERROR(Resize(kept, &pages));
   for (int i = 0; i < kept; ++i) residents_.Add(full - kept + i, pages[i]);
-  BlockFile* const file = shared_->file.get();
-  if (file != nullptr) PKV_RETURN_IF_ERROR(extents_.Reserve(full, file));
+  BlockFile* const file = shared_->own_file();
+  if (file != nullptr) {
+    PKV_RETURN_IF_ERROR(extents_.Reserve(full, shared_->own_number(), file));
+  }
   const size_t block_bytes = shared_->block_bytes;
   const size_t page_bytes = shared_->options.format.page_bytes();
   const int most = std::min(kImportBlocks, full);
@@ -74,7 +76,7 @@ Status ColdHead::Import(int position, ColdHeadState state,
     return Bad("the index of a cold head does not fit its entries");
   }
   if (length == 0) return {};
-  tail_ = shared_->pages.Allocate(shared_->block_bytes);
+  tail_ = shared_->pages->Allocate(shared_->block_bytes);
   if (tail_ == nullptr) {
     return Status::Runtime("no memory for blocks of the cold tier");
   }

@@ -86,15 +86,17 @@ void ColdHead::StartReads(std::vector<int32_t> missing, int spared) {
   job_.pieces.clear();
   job_.runs.clear();
   for (int i = 0; i < n; ++i) {
+    const BlockFile* const file = &FileOf(loading_[i]);
     const int64_t offset = extents_.Offset(loading_[i], block_bytes);
     job_.pieces.push_back({pages[i], block_bytes});
     ReadJob::Run* const last = job_.runs.empty() ? nullptr : &job_.runs.back();
     if (last != nullptr && last->count < BlockFile::kMostPieces &&
+        last->file == file &&
         last->offset + static_cast<int64_t>(last->count * block_bytes) ==
             offset) {
       ++last->count;
     } else {
-      job_.runs.push_back({offset, static_cast<size_t>(i), 1, 0});
+      job_.runs.push_back({file, offset, static_cast<size_t>(i), 1, 0});
     }
   }
   stats_.read_blocks += n;
@@ -115,11 +117,11 @@ void ColdHead::FinishReads(bool cancel) {
       if (run.error == 0) {
         residents_.AddUsed(loading_[i], page);
       } else {
-        shared_->pages.Release(page);
+        shared_->pages->Release(page);
       }
     }
     if (run.error != 0 && failed_.ok()) {
-      failed_ = shared_->file->ReadError(run.error);
+      failed_ = run.file->ReadError(run.error);
     }
   }
   loading_.clear();
@@ -163,9 +165,10 @@ Status ColdHead::VisitAdjacent(int first, int count, std::byte* buffer,
   const size_t block_bytes = shared_->block_bytes;
   if (begin < end) {
     const iovec piece = {buffer, (end - begin) * block_bytes};
-    const int error = shared_->file->Read(extents_.Offset(begin, block_bytes),
-                                          std::span(&piece, 1));
-    if (error != 0) return shared_->file->ReadError(error);
+    const BlockFile& file = FileOf(begin);
+    const int error =
+        file.Read(extents_.Offset(begin, block_bytes), std::span(&piece, 1));
+    if (error != 0) return file.ReadError(error);
   }
   for (int b = first; b < first + count; ++b) {
     PKV_RETURN_IF_ERROR(visit(b, begin <= b && b < end
@@ -177,11 +180,11 @@ Status ColdHead::VisitAdjacent(int first, int count, std::byte* buffer,
 
 Status ColdHead::VisitBlocks(const VisitBlock& visit) const {
   const size_t block_bytes = shared_->block_bytes;
-  const bool reads = shared_->file != nullptr && full_blocks() > 0;
+  const bool reads = shared_->own_file() != nullptr && full_blocks() > 0;
   const int most =
       std::max<int>(1, static_cast<int>(kVisitBytes / block_bytes));
   std::byte* const buffer =
-      reads ? shared_->pages.Allocate(most * block_bytes) : nullptr;
+      reads ? shared_->pages->Allocate(most * block_bytes) : nullptr;
   if (reads && buffer == nullptr) {
     return Status::Runtime("no memory to read the cold tier");
   }
@@ -192,7 +195,7 @@ Status ColdHead::VisitBlocks(const VisitBlock& visit) const {
     status = VisitAdjacent(b, n, buffer, visit);
     b += n;
   }
-  if (buffer != nullptr) shared_->pages.Release(buffer);
+  if (buffer != nullptr) shared_->pages->Release(buffer);
   PKV_RETURN_IF_ERROR(status);
   return tail_entries() > 0 ? visit(full_blocks(), tail_) : Status();
 }

@@ -105,6 +105,12 @@ void ColdResidents::Clear(std::vector<std::byte*>* pages) {
   where_ = {};
 }
 
+std::vector<std::byte*> ColdResidents::pages() const {
+  std::vector<std::byte*> pages;
+  for (const Item& item : items_) pages.push_back(item.page);
+  return pages;
+}
+
 int64_t ColdResidents::bytes() const {
   return static_cast<int64_t>(items_.capacity() * sizeof(Item) +
                               where_.capacity() * sizeof(int32_t));

@@ -50,6 +50,8 @@ class ColdResidents {
   // Removes all.
   void Clear(std::vector<std::byte*>* pages);
 
+  std::vector<std::byte*> pages() const;  // of all, in no order
+
   int size() const { return static_cast<int>(items_.size()); }
   int64_t bytes() const;
 

@@ -17,17 +17,14 @@ class ColdStore : public ColdTier {
       const ColdTierOptions& options, ColdStoreParts parts) {
     auto store = std::make_unique<ColdStore>();
     store->factory_ = std::move(parts.index);
+    store->readers_ = parts.readers;
     ColdShared* const shared = &store->shared_;
+    shared->pages = std::make_shared<PagePool>();
     DCHECK(options.format.entries == kBlockEntries);
     shared->options = options;
     shared->block_bytes = ColdBlockBytes(options.format);
     if (options.resident < 1) {
-      PKV_ASSIGN_OR_RETURN(
-          shared->file,
-          BlockFile::Create(options.directory, shared->block_bytes,
-                            std::move(parts.calls)));
-      shared->queue =
-          std::make_unique<FetchQueue>(shared->file.get(), parts.readers);
+      PKV_RETURN_IF_ERROR(store->AddFile(std::move(parts.calls)));
     }
     store->MakeHeads();
     return std::unique_ptr<ColdTier>(std::move(store));
@@ -38,7 +35,8 @@ class ColdStore : public ColdTier {
     return At(layer, head).Append(count, k, v, stride, positions);
   }
   Status Settle() override {
-    return shared_.file == nullptr ? Status() : shared_.file->Settle();
+    BlockFile* const file = shared_.own_file();
+    return file == nullptr ? Status() : file->Settle();
   }
   int length(int layer, int head) const override {
     return At(layer, head).length();
@@ -75,8 +73,32 @@ class ColdStore : public ColdTier {
   void Clear() override {
     for (const auto& head : heads_) head->AddStats(&past_);
     heads_.clear();
-    if (shared_.file != nullptr) shared_.file->Clear();
+    if (!shared_.files.empty()) {
+      shared_.files.erase(shared_.files.begin(), shared_.files.end() - 1);
+      // What forks still read stays.
+      if (shared_.files[0].use_count() == 1) shared_.files[0]->Clear();
+    }
     MakeHeads();
+  }
+
+  Result<std::unique_ptr<ColdTier>> Fork() override {
+    auto fork = std::make_unique<ColdStore>();
+    fork->factory_ = factory_;
+    fork->readers_ = readers_;
+    fork->shared_.options = shared_.options;
+    fork->shared_.block_bytes = shared_.block_bytes;
+    fork->shared_.pages = shared_.pages;
+    if (!shared_.files.empty()) {
+      fork->shared_.files = shared_.files;
+      // Nothing was written to it: there is nothing to read.
+      if (shared_.own_file()->bytes() == 0) fork->shared_.files.pop_back();
+      PKV_RETURN_IF_ERROR(fork->AddFile(nullptr));
+    }
+    fork->MakeHeads();
+    for (size_t h = 0; h < heads_.size(); ++h) {
+      PKV_RETURN_IF_ERROR(heads_[h]->ForkInto(fork->heads_[h].get()));
+    }
+    return std::unique_ptr<ColdTier>(std::move(fork));
   }
 
   int64_t bytes() const override {
@@ -90,7 +112,9 @@ class ColdStore : public ColdTier {
     return sum;
   }
   int64_t file_bytes() const override {
-    return shared_.file == nullptr ? 0 : shared_.file->bytes();
+    int64_t sum = 0;
+    for (const auto& file : shared_.files) sum += file->bytes();
+    return sum;
   }
   int64_t entries() const override {
     int64_t sum = 0;
@@ -100,8 +124,8 @@ class ColdStore : public ColdTier {
   ColdTierStats stats() const override {
     ColdTierStats stats = past_;
     for (const auto& head : heads_) head->AddStats(&stats);
-    if (shared_.file != nullptr) {
-      stats.written_bytes = shared_.file->written_bytes();
+    if (!shared_.files.empty()) {
+      stats.written_bytes = shared_.own_file()->written_bytes();
       const FetchTimes times = shared_.queue->times();
       stats.read_seconds = times.read_seconds;
       stats.stall_seconds = times.stall_seconds;
@@ -113,9 +137,27 @@ class ColdStore : public ColdTier {
   // Of blocks that left, whole OS pages are given back though their arena stays
   // mapped; one arena may be new and partly used.
   int64_t BlockBytesHeld() const {
-    const int64_t mapped = shared_.pages.mapped_bytes();
+    if (shared_.is_forked()) return OwnBlockBytes();
+    const int64_t mapped = shared_.pages->mapped_bytes();
     if (shared_.block_bytes % 4096 != 0) return mapped;
-    return std::min(mapped, shared_.pages.live_bytes() + int64_t{kArenaBytes});
+    return std::min(mapped, shared_.pages->live_bytes() + int64_t{kArenaBytes});
+  }
+  // Each fork counts what it reads, as if it were alone.
+  int64_t OwnBlockBytes() const {
+    int64_t pages = 0;
+    for (const auto& head : heads_) pages += head->pages();
+    return pages * static_cast<int64_t>(shared_.block_bytes);
+  }
+
+  // Of its own, which it writes to from now on.
+  Status AddFile(std::unique_ptr<FileCalls> calls) {
+    PKV_ASSIGN_OR_RETURN(
+        std::shared_ptr<BlockFile> file,
+        BlockFile::Create(shared_.options.directory, shared_.block_bytes,
+                          std::move(calls)));
+    shared_.files.push_back(std::move(file));
+    shared_.queue = std::make_unique<FetchQueue>(readers_);
+    return {};
   }
 
   void MakeHeads() {
@@ -133,6 +175,7 @@ class ColdStore : public ColdTier {
   }
 
   IndexFactory factory_;
+  int readers_ = 0;
   ColdShared shared_;
   std::vector<std::unique_ptr<ColdHead>> heads_;  // [layers, kv_heads]
   ColdTierStats past_;  // of heads that Clear took away

@@ -152,6 +152,15 @@ class ColdTier {
   // Of what the index depends on beside its state (the skew); 0: nothing.
   virtual uint64_t index_basis() const = 0;
 
+  // A second tier that goes on from here as this one does, whatever the other
+  // does then; they end in any order. Full blocks are shared, in memory and in
+  // files: a fork costs a copy of the index and of the positions, one block of
+  // each head, and a file of its own for the blocks that it adds. Shared blocks
+  // and files stay until the last tier that reads them ends; bytes() and
+  // file_bytes() of each count them. stats() begin at 0.
+  // Errors: kRuntime without memory or a file.
+  virtual Result<std::unique_ptr<ColdTier>> Fork() = 0;
+
   // Forgets everything.
   virtual void Clear() = 0;
 

@@ -15,7 +15,7 @@ void FetchQueue::Stopwatch::Leave() {
   if (--count == 0) sum += Clock::now() - since;
 }
 
-FetchQueue::FetchQueue(const BlockFile* file, int threads) : file_(file) {
+FetchQueue::FetchQueue(int threads) {
   for (int t = 0; t < threads; ++t) threads_.emplace_back([this] { Work(); });
 }
 
@@ -47,7 +47,7 @@ void FetchQueue::ReadNext(ReadJob* job, std::unique_lock<std::mutex>* lock) {
   ReadJob::Run* const run = &job->runs[job->next++];
   if (job->next == job->runs.size()) Unlist(job);
   lock->unlock();
-  run->error = file_->Read(
+  run->error = run->file->Read(
       run->offset, std::span(job->pieces).subspan(run->first, run->count));
   lock->lock();
   if (--job->left > 0) return;

@@ -29,6 +29,7 @@ namespace pyramidkv {
 struct ReadJob {
   // Adjacent in the file: one read into several pieces.
   struct Run {
+    const BlockFile* file = nullptr;  // outlives the job
     int64_t offset = 0;
     size_t first = 0;  // of pieces
     size_t count = 0;
@@ -50,8 +51,8 @@ struct FetchTimes {
 
 class FetchQueue {
  public:
-  // REQUIRES: the file outlives it. threads: may be 0; then who waits reads.
-  FetchQueue(const BlockFile* file, int threads);
+  // threads: may be 0; then who waits reads.
+  explicit FetchQueue(int threads);
   ~FetchQueue();  // REQUIRES: no job is under way.
   FetchQueue(const FetchQueue&) = delete;
   FetchQueue& operator=(const FetchQueue&) = delete;
@@ -81,7 +82,6 @@ class FetchQueue {
   void ReadNext(ReadJob* job, std::unique_lock<std::mutex>* lock);
   void Unlist(ReadJob* job);
 
-  const BlockFile* const file_;
   mutable std::mutex mutex_;  // guards everything below
   std::condition_variable work_;
   std::condition_variable done_;
