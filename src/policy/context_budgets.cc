@@ -15,7 +15,7 @@ Result<Budgets> DecodeBudgets(const CacheSpec& spec, const LayerPlan& plan,
                               const ContextLength& length,
                               const Budgets& prompt) {
   if (!spec.evicts_decoded()) return Budgets();
-  if (!spec.tokens && !spec.memory) return prompt;
+  if (!spec.budget.tokens && !spec.budget.memory) return prompt;
   return ResolveBudgets(
       spec, plan.Request(std::max(length.prompt_end, kLongRun), length.tokens,
                          length.reserve));
@@ -29,7 +29,8 @@ Result<ContextBudgets> ResolveContext(const CacheSpec& spec,
                                       const ContextLength& length) {
   ContextBudgets budgets;
   if (!spec.compresses) return budgets;
-  if (spec.memory && length.reserve < 0 && spec.evict == Evict::kPrefill) {
+  if (spec.budget.memory && length.reserve < 0 &&
+      spec.budget.evict == Evict::kPrefill) {
     return Status::Usage(
         "cache spec: `memory` with evict=prefill needs a bound on the answer "
         "(-n): generated entries add to the cache");
@@ -51,9 +52,9 @@ Result<ContextBudgets> ResolveContext(const CacheSpec& spec,
     PKV_ASSIGN_OR_RETURN(
         budgets.prompt.entries,
         HeadProfileBudgets(*profile, request.tokens, budgets.prompt.total,
-                           {spec.sinks, spec.recent}));
+                           {spec.score.sinks, spec.score.recent}));
   }
-  if (spec.heads == HeadSplit::kAdaptive && plan.kv_heads() == 1) {
+  if (spec.budget.heads == HeadSplit::kAdaptive && plan.kv_heads() == 1) {
     budgets.warnings.push_back(
         "heads=adaptive splits a layer's budget between its KV heads; this "
         "model has one, so heads=equal is the same");

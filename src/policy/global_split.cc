@@ -47,7 +47,7 @@ void Gather(const std::vector<int>& kept, std::vector<T>* values) {
 int GlobalFloorEntries(const CacheSpec& spec, int64_t total, int layers,
                        int kv_heads) {
   const double mean = static_cast<double>(total) / layers / kv_heads;
-  return std::max(1, static_cast<int>(spec.floor * mean + 1e-9));
+  return std::max(1, static_cast<int>(spec.budget.floor * mean + 1e-9));
 }
 
 GlobalSplit::GlobalSplit(const CacheSpec& spec, int layers, int kv_heads,

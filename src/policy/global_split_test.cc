@@ -20,8 +20,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 CacheSpec Wide(int sinks, int recent) {
   CacheSpec s = *ParseCacheSpec("snapkv-wide,keep=0.5");
-  s.sinks = sinks;
-  s.recent = recent;
+  s.score.sinks = sinks;
+  s.score.recent = recent;
   return s;
 }
 
@@ -42,7 +42,7 @@ std::vector<std::vector<int>> NaiveSplit(const CacheSpec& spec,
     const int n = static_cast<int>(scores[h].size());
     std::vector<Entry> mine;
     for (int i = 0; i < n; ++i) {
-      const bool kept = i < spec.sinks || i >= n - spec.recent;
+      const bool kept = i < spec.score.sinks || i >= n - spec.score.recent;
       const float x = std::isnan(scores[h][i]) ? -1e30f : scores[h][i];
       mine.push_back({kept, x, h, i});
     }
@@ -139,8 +139,9 @@ TEST(GlobalSplitTest, IncrementalIsTheOneShotSplit) {
       everything += s.size();
     }
     const int floor_entries = 1 + rng() % 5;
-    const int64_t least = int64_t{layers} * kv_heads *
-                          std::max(floor_entries, spec.sinks + spec.recent);
+    const int64_t least =
+        int64_t{layers} * kv_heads *
+        std::max(floor_entries, spec.score.sinks + spec.score.recent);
     const int64_t total = least + rng() % (everything - least + 1);
     const auto kept =
         LayerByLayer(spec, scores, layers, kv_heads, total, floor_entries);

@@ -20,7 +20,7 @@ int64_t Pages(int64_t entries) {
 
 // A layer's own window, the spec's, or the narrower one.
 std::vector<int> Windows(const CacheSpec& spec, const LayerDims& dims) {
-  std::vector<int> windows(dims.layers, spec.sliding_window);
+  std::vector<int> windows(dims.layers, spec.budget.sliding_window);
   for (int l = 0; l < dims.layers; ++l) {
     const int own = dims.windows[l];
     if (own > 0) windows[l] = windows[l] > 0 ? std::min(windows[l], own) : own;
@@ -28,21 +28,21 @@ std::vector<int> Windows(const CacheSpec& spec, const LayerDims& dims) {
   return windows;
 }
 
-// What is held of the best entries beside their pages, per entry of a head.
+// Bytes that the best entries have beside their pages, per entry of a head.
 double TopBytesPerEntry(const CacheSpec& spec, int head_dim) {
-  if (!spec.ranks_top()) return 0;
-  const double entry = spec.head_format(head_dim).top_entry_bytes();
-  return std::ceil(spec.top * entry + kTopMarkBytes);
+  if (!spec.storage.ranks_top()) return 0;
+  const double entry = spec.storage.head_format(head_dim).top_entry_bytes();
+  return std::ceil(spec.storage.top * entry + kTopMarkBytes);
 }
 
 // Bytes of an entry beside its page and its position: a gathered score, the
 // bias of merged entries, where a key is rotated for, and on average what is
 // held of the best ones.
 int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
-  if (spec.keeps_all() && !spec.ranks_top()) return 0;
+  if (spec.keeps_all() && !spec.storage.ranks_top()) return 0;
   const int sides = NeedsOf(spec).gathers +
-                    (spec.remainder == Remainder::kCluster) +
-                    (spec.positions == Positions::kRenumber);
+                    (spec.tier.remainder == Remainder::kCluster) +
+                    (spec.storage.positions == Positions::kRenumber);
   return sides * int64_t{sizeof(float)} +
          static_cast<int64_t>(TopBytesPerEntry(spec, head_dim));
 }
@@ -52,14 +52,14 @@ int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
 LayerPlan::LayerPlan(const CacheSpec& spec, const LayerDims& dims)
     : spec_(spec),
       dims_(dims),
-      page_bytes_(
-          static_cast<int64_t>(spec.head_format(dims.head_dim).page_bytes())),
-      head_bytes_(spec.head_format(dims.head_dim).overlay_bytes()),
+      page_bytes_(static_cast<int64_t>(
+          spec.storage.head_format(dims.head_dim).page_bytes())),
+      head_bytes_(spec.storage.head_format(dims.head_dim).overlay_bytes()),
       windows_(Windows(spec, dims)) {
   if (std::find(windows_.begin(), windows_.end(), 0) == windows_.end()) {
     widest_ = *std::max_element(windows_.begin(), windows_.end());
   }
-  const int whole = std::min(spec.full_layers, dims.layers - 1);
+  const int whole = std::min(spec.budget.full_layers, dims.layers - 1);
   for (int l = 0; l < dims.layers; ++l) {
     const bool leaves = windows_[l] == widest_ && l >= whole;
     ranks_.push_back(leaves ? compressed() : -1);
@@ -70,7 +70,7 @@ LayerPlan::LayerPlan(const CacheSpec& spec, const LayerDims& dims)
 Status LayerPlan::Check() const {
   if (widest_ == 0) return {};
   const ScorerNeeds needs = NeedsOf(spec_);
-  const bool scores = !spec_.keeps_all() || spec_.ranks_top();
+  const bool scores = !spec_.keeps_all() || spec_.storage.ranks_top();
   if (scores && (needs.all_rows || needs.repetition)) {
     return Status::Usage(fmt::format(
         "cache spec: {} takes every query to see every entry, and all layers "
@@ -113,7 +113,7 @@ BudgetRequest LayerPlan::Request(int tokens, int seen, int reserve) const {
   request.tokens = widest_ > 0 ? std::min(tokens, widest_) : tokens;
   request.page_bytes = page_bytes_;
   request.reserve_tokens =
-      spec_.evicts_decoded() ? spec_.slack : std::max(reserve, 0);
+      spec_.evicts_decoded() ? spec_.budget.slack : std::max(reserve, 0);
   request.fine_bytes = head_bytes_;
   request.other_bytes = RingBytes(seen, reserve);
   request.side_bytes = SideBytesPerEntry(spec_, dims_.head_dim);
@@ -126,15 +126,15 @@ int64_t LayerPlan::HeadBytes(int layer, int entries, bool chosen,
                              bool lost) const {
   const int64_t slots = Pages(entries) * kPageEntries;
   int64_t bytes = Pages(entries) * page_bytes_ + head_bytes_;
-  if (spec_.rounds_keys()) bytes += 2 * dims_.head_dim * sizeof(float);
-  const bool newest =
-      spec_.select == SelectKind::kRecent && (spec_.sinks == 0 || entries == 1);
+  if (spec_.storage.rounds_keys()) bytes += 2 * dims_.head_dim * sizeof(float);
+  const bool newest = spec_.score.select == SelectKind::kRecent &&
+                      (spec_.score.sinks == 0 || entries == 1);
   if (lost && !newest) bytes += slots * sizeof(int32_t);
   if (ranks_[layer] < 0 || !spec_.compresses) return bytes;
   if (!spec_.keeps_all() && NeedsOf(spec_).gathers) {
     bytes += slots * sizeof(float);
   }
-  if (chosen && spec_.remainder == Remainder::kCluster) {
+  if (chosen && spec_.tier.remainder == Remainder::kCluster) {
     bytes += slots * sizeof(float);  // biases
   }
   return bytes +
@@ -166,12 +166,13 @@ int64_t LayerPlan::MostBytes(int tokens, const Budgets& budgets) const {
     bytes += layer;
     if (ranks_[l] < 0) others += layer;
   }
-  if (spec_.heads == HeadSplit::kEqual || !spec_.compresses) return bytes;
+  if (spec_.budget.heads == HeadSplit::kEqual || !spec_.compresses)
+    return bytes;
   BudgetRequest request = Request(tokens, tokens, 0);
   request.tokens = tokens;  // a window hides some: heads have positions
   request.reserve_tokens = 0;
   request.other_bytes = others;
-  if (spec_.rounds_keys()) {
+  if (spec_.storage.rounds_keys()) {
     request.fine_bytes += 2 * dims_.head_dim * sizeof(float);
   }
   return std::max(bytes, MostSplitBytes(budgets.total, request));

@@ -1,10 +1,10 @@
-// What a spec makes of a model's layers: how far each one sees, which of them
+// The layers of a model under a spec: how far each one sees, which of them
 // are compressed and which are rings, and the bytes that all this takes. A
 // plan and a run ask the same object, so that they agree.
 //
 // A layer is compressed if it sees as far as any: then some entries are worth
 // more than others. One with a narrower window is a ring of its newest entries;
-// one of the first CacheSpec::full_layers keeps everything.
+// one of the first BudgetSpec::full_layers keeps everything.
 
 #ifndef PYRAMIDKV_POLICY_LAYER_PLAN_H_
 #define PYRAMIDKV_POLICY_LAYER_PLAN_H_

@@ -51,12 +51,12 @@ void ShareScores(const LayerView& view,
 
 void WeighByValues(const CacheSpec& spec, const LayerView& view, int h,
                    int budget, std::vector<float>* score) {
-  if (spec.vnorm == ValueNorm::kOff) return;
+  if (spec.score.vnorm == ValueNorm::kOff) return;
   const int n = view.n[h];
   const std::span<const float> v(view.v[h],
                                  static_cast<size_t>(n) * view.head_dim);
   std::vector<float> norm(n);
-  if (spec.vnorm == ValueNorm::kV) {
+  if (spec.score.vnorm == ValueNorm::kV) {
     ValueNorms(v, n, view.head_dim, norm);
     for (int i = 0; i < n; ++i) (*score)[i] *= norm[i];
     return;
@@ -90,10 +90,11 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
   ScorerNeeds needs;
   if (!spec.compresses) return needs;
   needs.window_rows = kMassRows;
-  needs.positions = spec.one_set || spec.variant == SumVariant::kObserved;
-  if (spec.ranking() == nullptr) return needs;
-  const ScorerTraits traits = spec.ranking()->traits();
-  if (traits.window) needs.window_rows = spec.window;
+  needs.positions =
+      spec.score.one_set || spec.score.variant == SumVariant::kObserved;
+  if (spec.score.ranking() == nullptr) return needs;
+  const ScorerTraits traits = spec.score.ranking()->traits();
+  if (traits.window) needs.window_rows = spec.score.window;
   needs.all_rows = traits.all_rows;
   needs.query_statistics = traits.query_statistics;
   needs.repetition = traits.repetition;
@@ -104,7 +105,7 @@ ScorerNeeds NeedsOf(const CacheSpec& spec) {
 LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
                        std::span<const int> budgets, ThreadPool* pool) {
   DCHECK(static_cast<int>(budgets.size()) == view.kv_heads);
-  const Scorer* const scorer = spec.ranking();
+  const Scorer* const scorer = spec.score.ranking();
   LayerScores out;
   if (scorer != nullptr) out = scorer->Score({spec, view, budgets, pool});
   if (view.want_mass && out.mass.empty()) {
@@ -113,10 +114,10 @@ LayerScores ScoreLayer(const CacheSpec& spec, const LayerView& view,
   if (out.score.empty()) return out;
   const ScorerTraits traits = scorer->traits();
   if (traits.gathers) out.gathered = out.score;
-  if (spec.variant == SumVariant::kObserved) {
+  if (spec.score.variant == SumVariant::kObserved) {
     DivideByObservers(view, &out.score);
   }
-  if (spec.one_set) ShareScores(view, &out.score);
+  if (spec.score.one_set) ShareScores(view, &out.score);
   pool->ParallelFor(view.kv_heads, [&](int h, int) {
     std::vector<float>& score = out.score[h];
     if (!traits.pools) score = PoolScores(spec, score, budgets[h]);

@@ -14,7 +14,7 @@
 
 namespace pyramidkv {
 
-// What a spec's scorer has to be shown (ScorerTraits), and for how long.
+// The things that a spec's scorer has to be shown (ScorerTraits).
 struct ScorerNeeds {
   int window_rows = 0;            // the last queries
   bool all_rows = false;          // every query, and its log-sum-exp

@@ -80,7 +80,7 @@ struct LayerScores {
   HeadScores score;
   // Share of the window's attention; empty if it was not wanted.
   HeadScores mass;
-  // What goes on in the cache; empty but for needs.gathers.
+  // Scores that go on in the cache; empty but for needs.gathers.
   HeadScores gathered;
 };
 

@@ -10,11 +10,11 @@ std::vector<float> PoolScores(const CacheSpec& spec, std::span<const float> raw,
   const auto n = static_cast<int>(raw.size());
   const int past = n - ProtectedEntries(spec, n, budget).recent;
   std::vector<float> pooled(n, 0.0f);
-  Pool1d(spec.pool, spec.kernel, raw.first(past),
+  Pool1d(spec.score.pool, spec.score.kernel, raw.first(past),
          std::span<float>(pooled).first(past));
-  if (spec.spread == 0) return pooled;
+  if (spec.score.spread == 0) return pooled;
   std::vector<float> spread(n, 0.0f);
-  SpreadForward(spec.spread, std::span<const float>(pooled).first(past),
+  SpreadForward(spec.score.spread, std::span<const float>(pooled).first(past),
                 std::span<float>(spread).first(past));
   return spread;
 }

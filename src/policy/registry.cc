@@ -1,7 +1,5 @@
 #include "policy/registry.h"
 
-#include <fmt/format.h>
-
 #include <vector>
 
 #include "policy/scorers/column_sums.h"
@@ -25,91 +23,91 @@ CacheSpec Compressing(std::string_view policy) {
 
 CacheSpec Scoring(std::string_view policy, const Scorer* scorer) {
   CacheSpec s = Compressing(policy);
-  s.scorer = scorer;
-  s.kernel = 1;
+  s.score.scorer = scorer;
+  s.score.kernel = 1;
   return s;
 }
 
 CacheSpec StreamingLlm() {
   CacheSpec s = Compressing("streaming-llm");
-  s.select = SelectKind::kRecent;
-  s.sinks = 4;
-  s.evict = Evict::kBoth;
+  s.score.select = SelectKind::kRecent;
+  s.score.sinks = 4;
+  s.budget.evict = Evict::kBoth;
   return s;
 }
 
 CacheSpec H2o() {
   CacheSpec s = Scoring("h2o", ColumnSumsScorer());
-  s.recent = kRecentHalf;
-  s.evict = Evict::kBoth;
+  s.score.recent = kRecentHalf;
+  s.budget.evict = Evict::kBoth;
   return s;
 }
 
 CacheSpec Tova() {
   CacheSpec s = Scoring("tova", WindowScorer());
-  s.window = 1;
-  s.recent = 1;
-  s.one_set = true;
-  s.evict = Evict::kBoth;
+  s.score.window = 1;
+  s.score.recent = 1;
+  s.score.one_set = true;
+  s.budget.evict = Evict::kBoth;
   return s;
 }
 
 CacheSpec WithSinks(CacheSpec s) {
-  s.sinks = 4;
+  s.score.sinks = 4;
   return s;
 }
 
 CacheSpec ExpectedAttention() {
   CacheSpec s =
       WithSinks(Scoring("expected-attention", ExpectedAttentionScorer()));
-  s.vnorm = ValueNorm::kV;
+  s.score.vnorm = ValueNorm::kV;
   return s;
 }
 
 // Whole neighbourhoods, the same ones in all KV heads.
 CacheSpec ChunkKv() {
   CacheSpec s = Scoring("chunkkv", WindowScorer());
-  s.window = 32;
-  s.recent = s.window;
-  s.pool = PoolKind::kChunk;
-  s.kernel = 20;
-  s.one_set = true;
+  s.score.window = 32;
+  s.score.recent = s.score.window;
+  s.score.pool = PoolKind::kChunk;
+  s.score.kernel = 20;
+  s.score.one_set = true;
   return s;
 }
 
 CacheSpec KvZip() {
   CacheSpec s = WithSinks(Scoring("kvzip", KvZipScorer()));
-  s.heads = HeadSplit::kGlobal;
-  s.group = GroupReduce::kMax;
+  s.budget.heads = HeadSplit::kGlobal;
+  s.score.group = GroupReduce::kMax;
   return s;
 }
 
 CacheSpec FarAttention() {
   CacheSpec s = WithSinks(Scoring("far-attention", FarAttentionScorer()));
-  s.heads = HeadSplit::kGlobal;
-  s.group = GroupReduce::kMax;
-  s.recent = 64;
-  s.kernel = 31;
+  s.budget.heads = HeadSplit::kGlobal;
+  s.score.group = GroupReduce::kMax;
+  s.score.recent = 64;
+  s.score.kernel = 31;
   return s;
 }
 
 CacheSpec RKv() {
   CacheSpec s = Scoring("r-kv", RKvScorer());
-  s.window = 8;
-  s.recent = s.window;
-  s.kernel = 7;
-  s.pool = PoolKind::kMax;
-  s.group = GroupReduce::kMax;
-  s.evict = Evict::kBoth;
+  s.score.window = 8;
+  s.score.recent = s.score.window;
+  s.score.kernel = 7;
+  s.score.pool = PoolKind::kMax;
+  s.score.group = GroupReduce::kMax;
+  s.budget.evict = Evict::kBoth;
   return s;
 }
 
 CacheSpec DuoAttention() {
   CacheSpec s = Compressing("duo-attention");
-  s.select = SelectKind::kRecent;
-  s.heads = HeadSplit::kProfile;
-  s.sinks = 16;
-  s.recent = 64;
+  s.score.select = SelectKind::kRecent;
+  s.budget.heads = HeadSplit::kProfile;
+  s.score.sinks = 16;
+  s.score.recent = 64;
   return s;
 }
 
@@ -117,66 +115,66 @@ CacheSpec DuoAttention() {
 // 192 of them: with 64 three of 100 needles are missed (docs/policies.md).
 CacheSpec InfiniGen() {
   CacheSpec s = WithSinks(Compressing("infinigen"));
-  s.select = SelectKind::kRecent;
-  s.tokens = 192;
-  s.evict = Evict::kBoth;
-  s.remainder = Remainder::kOffload;
-  s.full_layers = 2;
+  s.score.select = SelectKind::kRecent;
+  s.budget.tokens = 192;
+  s.budget.evict = Evict::kBoth;
+  s.tier.remainder = Remainder::kOffload;
+  s.budget.full_layers = 2;
   return s;
 }
 
 CacheSpec SnapKv(std::string_view policy) {
   CacheSpec s = Compressing(policy);
-  s.scorer = WindowScorer();
-  s.window = 32;
-  s.recent = s.window;
-  s.kernel = 5;
+  s.score.scorer = WindowScorer();
+  s.score.window = 32;
+  s.score.recent = s.score.window;
+  s.score.kernel = 5;
   return s;
 }
 
 CacheSpec PyramidKv() {
   CacheSpec s = SnapKv("pyramidkv");
-  s.schedule = ScheduleKind::kArithmetic;
+  s.budget.schedule = ScheduleKind::kArithmetic;
   return s;
 }
 
-// A pool of 31 keeps the words behind a match together with it; without it
+// A pool of 31 keeps the words after a match together with it; without it
 // the entries that an answer is copied from are scattered and lost.
 CacheSpec SnapKvWide() {
   CacheSpec s = Scoring("snapkv-wide", WindowScorer());
-  s.heads = HeadSplit::kGlobal;
-  s.floor = 0.2;
-  s.sinks = 4;
-  s.recent = 16;
-  s.window = 16;
-  s.kernel = 31;
-  s.reduce = RowReduce::kMax;
-  s.group = GroupReduce::kMax;
+  s.budget.heads = HeadSplit::kGlobal;
+  s.budget.floor = 0.2;
+  s.score.sinks = 4;
+  s.score.recent = 16;
+  s.score.window = 16;
+  s.score.kernel = 31;
+  s.score.reduce = RowReduce::kMax;
+  s.score.group = GroupReduce::kMax;
   return s;
 }
 
 CacheSpec Family(std::string_view policy, double ratio, int min) {
   CacheSpec s = Compressing(policy);
-  s.scorer = WindowScorer();
-  s.schedule = ScheduleKind::kLinear;
-  s.ratio = ratio;
-  s.min = min;
-  s.select = SelectKind::kMixed;
-  s.sinks = 4;
-  s.recent = kRecentHalf;
-  s.window = 32;
+  s.score.scorer = WindowScorer();
+  s.budget.schedule = ScheduleKind::kLinear;
+  s.budget.ratio = ratio;
+  s.budget.min = min;
+  s.score.select = SelectKind::kMixed;
+  s.score.sinks = 4;
+  s.score.recent = kRecentHalf;
+  s.score.window = 32;
   return s;
 }
 
 CacheSpec Llama() {
   CacheSpec s = Family("llama", 0.5, 64);
-  s.warmup = 0.1;
+  s.budget.warmup = 0.1;
   return s;
 }
 
 CacheSpec Mistral() {
   CacheSpec s = Family("mistral", 0.4, 128);
-  s.sliding_window = 4096;
+  s.budget.sliding_window = 4096;
   return s;
 }
 
@@ -232,54 +230,6 @@ std::vector<Preset> MakePresets() {
 std::span<const Preset> Presets() {
   static const auto* const presets = new std::vector<Preset>(MakePresets());
   return *presets;
-}
-
-std::vector<std::string> ExampleSpecs(std::string_view profile) {
-  std::vector<std::string> specs;
-  for (const Preset& p : Presets()) {
-    std::string name(p.name);
-    if (p.spec.heads == HeadSplit::kProfile) {
-      name += fmt::format(",profile={}", profile);
-    }
-    if (!p.spec.compresses) {
-      specs.push_back(name);
-      continue;
-    }
-    for (const char* keep : {"0.5", "0.1"}) {
-      specs.push_back(fmt::format("{},keep={}", name, keep));
-    }
-  }
-  for (const char* combination : {
-           "snapkv,keep=0.3,heads=adaptive",
-           "pyramidkv,keep=0.3,heads=adaptive",
-           "pyramidkv,keep=0.3,evict=both",
-           "snapkv,tokens=96,evict=both",
-           "snapkv-wide,keep=0.3,evict=both",
-           "snapkv-wide,keep=0.3,heads=adaptive,evict=both",
-           "snapkv-wide,keep=0.3,vnorm=wo",
-           "snapkv-wide,keep=0.2,heads=equal,remainder=cluster,merge=mean",
-           "snapkv,keep=0.3,evict=both,remainder=cluster,merge=attention",
-           "h2o,keep=0.3,heads=adaptive,decay=0.98,grace=8",
-           "h2o,keep=0.3,variant=observed,kernel=15",
-           "h2o,tokens=96,slack=1",
-           "knorm,keep=0.3,evict=both,kernel=5",
-           "keydiff,keep=0.3,evict=both,spread=16",
-           "expected-attention,keep=0.3,heads=adaptive,vnorm=wo,evict=both",
-           "kvzip,keep=0.3,heads=equal,group=mean",
-           "streaming-llm,tokens=96,slack=32",
-           "tova,tokens=64,slack=1",
-           "snapkv,keep=0.3,evict=decode",
-           "pyramidkv,keep=0.3,evict=both,type=int8",
-           "snapkv,keep=0.3,heads=adaptive,type=int4",
-           "snapkv-wide,keep=0.3,type_k=int4,type_v=int2",
-           "snapkv,keep=0.3,type=int4,scale=channel",
-           "pyramidkv,keep=0.3,type=int8,scale=tensor,recent_type=int8",
-           "snapkv-wide,keep=0.3,top_type=int8,type=int4",
-           "h2o,keep=0.3,top_type=f16,top=0.5,type_k=int4,type_v=int2",
-       }) {
-    specs.emplace_back(combination);
-  }
-  return specs;
 }
 
 const Preset* FindPreset(std::string_view name) {

@@ -33,12 +33,12 @@ TEST(RegistryTest, EveryRowIsALegalSpec) {
     std::string text(p.name);
     if (p.spec.compresses) {
       text += ",keep=0.5";
-      want.keep = 0.5;
-      want.tokens.reset();
+      want.budget.keep = 0.5;
+      want.budget.tokens.reset();
     }
-    if (p.spec.heads == HeadSplit::kProfile) {
+    if (p.spec.budget.heads == HeadSplit::kProfile) {
       text += ",profile=heads.json";
-      want.profile = "heads.json";
+      want.budget.profile = "heads.json";
     }
     const Result<CacheSpec> spec = ParseCacheSpec(text);
     ASSERT_TRUE(spec.ok()) << spec.status().message();
@@ -73,20 +73,20 @@ TEST(RegistryTest, ExamplesAreLegal) {
 
 TEST(RegistryTest, WhatThePapersSay) {
   const CacheSpec& snapkv = FindPreset("snapkv")->spec;
-  EXPECT_EQ(snapkv.window, 32);
-  EXPECT_EQ(snapkv.recent, 32);
-  EXPECT_EQ(snapkv.kernel, 5);
-  EXPECT_EQ(snapkv.sinks, 0);
+  EXPECT_EQ(snapkv.score.window, 32);
+  EXPECT_EQ(snapkv.score.recent, 32);
+  EXPECT_EQ(snapkv.score.kernel, 5);
+  EXPECT_EQ(snapkv.score.sinks, 0);
   const CacheSpec& pyramid = FindPreset("pyramidkv")->spec;
-  EXPECT_EQ(pyramid.schedule, ScheduleKind::kArithmetic);
-  EXPECT_EQ(pyramid.beta, 20);
+  EXPECT_EQ(pyramid.budget.schedule, ScheduleKind::kArithmetic);
+  EXPECT_EQ(pyramid.budget.beta, 20);
   const CacheSpec& wide = FindPreset("snapkv-wide")->spec;
-  EXPECT_EQ(wide.heads, HeadSplit::kGlobal);
-  EXPECT_EQ(wide.kernel, 31);
-  EXPECT_EQ(wide.floor, 0.2);
-  EXPECT_EQ(FindPreset("mistral")->spec.sliding_window, 4096);
-  EXPECT_EQ(FindPreset("mistral")->spec.min, 128);
-  EXPECT_EQ(FindPreset("llama")->spec.warmup, 0.1);
+  EXPECT_EQ(wide.budget.heads, HeadSplit::kGlobal);
+  EXPECT_EQ(wide.score.kernel, 31);
+  EXPECT_EQ(wide.budget.floor, 0.2);
+  EXPECT_EQ(FindPreset("mistral")->spec.budget.sliding_window, 4096);
+  EXPECT_EQ(FindPreset("mistral")->spec.budget.min, 128);
+  EXPECT_EQ(FindPreset("llama")->spec.budget.warmup, 0.1);
 }
 
 }  // namespace

@@ -17,10 +17,10 @@ namespace pyramidkv {
 namespace {
 
 bool HasFormula(const CacheSpec& spec) {
-  return spec.schedule == ScheduleKind::kPower ||
-         spec.schedule == ScheduleKind::kLinear ||
-         spec.schedule == ScheduleKind::kTable ||
-         spec.schedule == ScheduleKind::kCustom;
+  return spec.budget.schedule == ScheduleKind::kPower ||
+         spec.budget.schedule == ScheduleKind::kLinear ||
+         spec.budget.schedule == ScheduleKind::kTable ||
+         spec.budget.schedule == ScheduleKind::kCustom;
 }
 
 // The schedules whose total can be met exactly: all but the two arithmetic
@@ -65,9 +65,9 @@ std::vector<int> ExactSchedule::ByFormula() const {
 
 std::vector<int> ExactSchedule::Spread(int64_t total) const {
   Curve curve;
-  if (spec_.schedule == ScheduleKind::kArithmetic) {
+  if (spec_.budget.schedule == ScheduleKind::kArithmetic) {
     const Pyramid p = {r_.layers, r_.tokens, LeastEntries(spec_) - 1,
-                       spec_.beta};
+                       spec_.budget.beta};
     curve = ExactPyramid(p, static_cast<double>(total) / heads());
   } else {
     curve.weight = ScheduleCurve(spec_, r_.layers, r_.tokens);
@@ -76,13 +76,13 @@ std::vector<int> ExactSchedule::Spread(int64_t total) const {
 }
 
 int64_t ExactSchedule::Bytes(int64_t total) const {
-  if (spec_.heads != HeadSplit::kEqual) return MostSplitBytes(total, r_);
+  if (spec_.budget.heads != HeadSplit::kEqual) return MostSplitBytes(total, r_);
   return CacheBytes(Spread(total), r_);
 }
 
 Result<int64_t> ExactSchedule::TotalForKeep(
     std::vector<std::string>* warnings) const {
-  const double exact = *spec_.keep * static_cast<double>(everything());
+  const double exact = *spec_.budget.keep * static_cast<double>(everything());
   const int64_t total =
       std::min(everything(), static_cast<int64_t>(std::floor(exact + 0.5)));
   if (total >= least()) return total;
@@ -90,22 +90,22 @@ Result<int64_t> ExactSchedule::TotalForKeep(
   warnings->push_back(fmt::format(
       "keep={} is below the least that {} can keep of {} tokens; kept {:.4g} "
       "instead ({} entries per head in the mean)",
-      *spec_.keep, spec_.policy, r_.tokens, share,
+      *spec_.budget.keep, spec_.policy, r_.tokens, share,
       (least() + heads() - 1) / heads()));
   return least();
 }
 
 Result<int64_t> ExactSchedule::TotalForTokens() const {
-  const int64_t total = std::min(everything(), *spec_.tokens * heads());
+  const int64_t total = std::min(everything(), *spec_.budget.tokens * heads());
   if (total >= least()) return total;
   return Status::DoesNotFit(fmt::format(
       "tokens={} is below the least that {} can keep of {} tokens: tokens={}",
-      *spec_.tokens, spec_.policy, r_.tokens,
+      *spec_.budget.tokens, spec_.policy, r_.tokens,
       (least() + heads() - 1) / heads()));
 }
 
 Result<int64_t> ExactSchedule::TotalForMemory() const {
-  const int64_t memory = *spec_.memory;
+  const int64_t memory = *spec_.budget.memory;
   if (Bytes(everything()) <= memory) return everything();
   int64_t fits = least(), too_many = everything();
   if (Bytes(fits) > memory) {
@@ -125,29 +125,30 @@ Result<Budgets> ExactSchedule::Resolve() const {
         std::clamp(*r_.total, std::min(least(), everything()), everything()));
     return budgets;
   }
-  if (!spec_.has_budget()) {
+  if (!spec_.budget.given()) {
     budgets.entries = ByFormula();
     return budgets;
   }
-  Result<int64_t> total = spec_.keep     ? TotalForKeep(&budgets.warnings)
-                          : spec_.tokens ? TotalForTokens()
-                                         : TotalForMemory();
+  Result<int64_t> total = spec_.budget.keep ? TotalForKeep(&budgets.warnings)
+                          : spec_.budget.tokens ? TotalForTokens()
+                                                : TotalForMemory();
   if (!total.ok()) return total.status();
   budgets.entries = Spread(*total);
   return budgets;
 }
 
 Status CheckSchedule(const CacheSpec& spec, const BudgetRequest& r) {
-  if (!spec.has_budget() && !HasFormula(spec)) {
+  if (!spec.budget.given() && !HasFormula(spec)) {
     return Status::Usage(fmt::format(
         "{} needs a budget; allowed: keep=SHARE, tokens=N or memory=BYTES",
         spec.policy));
   }
-  if (spec.schedule == ScheduleKind::kCustom &&
-      static_cast<int>(spec.budgets.size()) != r.layers) {
-    return Status::Usage(fmt::format(
-        "budgets={} lists {} layers; this model has {} to compress",
-        FormatBudgets(spec.budgets), spec.budgets.size(), r.layers));
+  if (spec.budget.schedule == ScheduleKind::kCustom &&
+      static_cast<int>(spec.budget.budgets.size()) != r.layers) {
+    return Status::Usage(
+        fmt::format("budgets={} lists {} layers; this model has {} to compress",
+                    FormatBudgets(spec.budget.budgets),
+                    spec.budget.budgets.size(), r.layers));
   }
   return Status();
 }
@@ -159,16 +160,16 @@ Result<Budgets> ResolveBudgets(const CacheSpec& spec,
   Budgets budgets;
   if (request.layers <= 0 || request.tokens <= 0) return budgets;
   BudgetRequest r = request;
-  if (spec.sliding_window > 0) {
-    r.tokens = std::min(r.tokens, spec.sliding_window);
+  if (spec.budget.sliding_window > 0) {
+    r.tokens = std::min(r.tokens, spec.budget.sliding_window);
   }
   if (!spec.compresses) {
     budgets.entries.assign(static_cast<size_t>(r.layers) * r.kv_heads,
                            r.tokens);
   } else {
     PKV_RETURN_IF_ERROR(CheckSchedule(spec, r));
-    const bool is_exact = spec.schedule != ScheduleKind::kArithmetic ||
-                          spec.mode == PyramidMode::kExact;
+    const bool is_exact = spec.budget.schedule != ScheduleKind::kArithmetic ||
+                          spec.budget.mode == PyramidMode::kExact;
     PKV_ASSIGN_OR_RETURN(budgets, is_exact ? ExactSchedule(spec, r).Resolve()
                                            : ResolvePublishedPyramid(spec, r));
   }

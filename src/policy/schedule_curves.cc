@@ -24,13 +24,14 @@ double TableShare(const std::vector<std::pair<double, double>>& table,
 double Share(const CacheSpec& spec, int layer, int layers) {
   const double depth =
       layers > 1 ? static_cast<double>(layer) / (layers - 1) : 0.0;
-  switch (spec.schedule) {
+  switch (spec.budget.schedule) {
     case ScheduleKind::kLinear:
-      return 1 - (1 - spec.ratio) * depth;
+      return 1 - (1 - spec.budget.ratio) * depth;
     case ScheduleKind::kPower:
-      return std::pow(1 - spec.ratio * layer / layers, spec.exponent);
+      return std::pow(1 - spec.budget.ratio * layer / layers,
+                      spec.budget.exponent);
     case ScheduleKind::kTable:
-      return TableShare(spec.table, depth);
+      return TableShare(spec.budget.table, depth);
     default:
       return 1;
   }
@@ -39,9 +40,9 @@ double Share(const CacheSpec& spec, int layer, int layers) {
 }  // namespace
 
 std::vector<double> ScheduleCurve(const CacheSpec& spec, int layers, int n) {
-  DCHECK(spec.schedule != ScheduleKind::kArithmetic);
-  if (spec.schedule == ScheduleKind::kCustom) {
-    return {spec.budgets.begin(), spec.budgets.end()};
+  DCHECK(spec.budget.schedule != ScheduleKind::kArithmetic);
+  if (spec.budget.schedule == ScheduleKind::kCustom) {
+    return {spec.budget.budgets.begin(), spec.budget.budgets.end()};
   }
   std::vector<double> curve(layers);
   for (int l = 0; l < layers; ++l) curve[l] = n * Share(spec, l, layers);

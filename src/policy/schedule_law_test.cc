@@ -78,16 +78,17 @@ CacheSpec Spec(const std::string& text) {
 }
 
 int DefaultMin(const CacheSpec& s) {
-  if (s.schedule == ScheduleKind::kPower) return 16;
-  const bool has =
-      s.schedule == ScheduleKind::kLinear || s.schedule == ScheduleKind::kTable;
+  if (s.budget.schedule == ScheduleKind::kPower) return 16;
+  const bool has = s.budget.schedule == ScheduleKind::kLinear ||
+                   s.budget.schedule == ScheduleKind::kTable;
   return has ? 64 : 0;
 }
 
 // Fewest entries of a layer, written down a second time from the design.
 int Floor(const CacheSpec& s, const BudgetRequest& r, int layer) {
-  if (layer + 1 <= s.warmup * r.layers + 1e-9) return r.tokens;
-  const int least = std::max(s.min.value_or(DefaultMin(s)), LeastEntries(s));
+  if (layer + 1 <= s.budget.warmup * r.layers + 1e-9) return r.tokens;
+  const int least =
+      std::max(s.budget.min.value_or(DefaultMin(s)), LeastEntries(s));
   return std::min(least, r.tokens);
 }
 
@@ -199,8 +200,8 @@ TEST(ScheduleLawTest, MemoryIsNeverExceededAndWellUsed) {
     if (!b.ok()) {
       EXPECT_EQ(b.status().code(), StatusCode::kDoesNotFit);
       CacheSpec least = s;
-      least.memory.reset();
-      least.keep = 1e-9;
+      least.budget.memory.reset();
+      least.budget.keep = 1e-9;
       const auto floors = ResolveBudgets(least, t.r);
       ASSERT_TRUE(floors.ok());
       EXPECT_GT(global ? MostSplitBytes(floors->total, t.r)
@@ -213,9 +214,10 @@ TEST(ScheduleLawTest, MemoryIsNeverExceededAndWellUsed) {
     // One entry more would not fit.
     if (global || memory >= all) continue;
     CacheSpec more = s;
-    more.memory.reset();
+    more.budget.memory.reset();
     const int64_t heads = int64_t{t.r.layers} * t.r.kv_heads;
-    more.keep = (b->total + 1.0) / static_cast<double>(heads * t.r.tokens);
+    more.budget.keep =
+        (b->total + 1.0) / static_cast<double>(heads * t.r.tokens);
     const auto next = ResolveBudgets(more, t.r);
     ASSERT_TRUE(next.ok());
     ASSERT_EQ(next->total, b->total + 1);

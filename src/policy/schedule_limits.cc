@@ -25,7 +25,7 @@ class PublishedPyramid {
  public:
   PublishedPyramid(const CacheSpec& spec, const BudgetRequest& r)
       : spec_(spec), r_(r) {
-    shape_ = {r.layers, r.tokens, LeastEntries(spec) - 1, spec.beta};
+    shape_ = {r.layers, r.tokens, LeastEntries(spec) - 1, spec.budget.beta};
   }
 
   // The least mean that the formula takes.
@@ -42,24 +42,24 @@ class PublishedPyramid {
   }
 
   double MeanForKeep(std::vector<std::string>* warnings) const {
-    const double exact = *spec_.keep * r_.tokens;
+    const double exact = *spec_.budget.keep * r_.tokens;
     const double mean = is_reference() ? std::floor(exact + 0.5) : exact;
     if (!is_reference() || mean >= least()) return mean;
     warnings->push_back(fmt::format(
         "keep={} is below the least that {} can keep of {} tokens; {} entries "
         "per head instead",
-        *spec_.keep, spec_.policy, r_.tokens, least()));
+        *spec_.budget.keep, spec_.policy, r_.tokens, least()));
     return least();
   }
 
   Result<double> MeanForTokens() const {
-    if (*spec_.tokens >= least()) {
-      return static_cast<double>(std::min(*spec_.tokens, r_.tokens));
+    if (*spec_.budget.tokens >= least()) {
+      return static_cast<double>(std::min(*spec_.budget.tokens, r_.tokens));
     }
     return Status::DoesNotFit(fmt::format(
         "tokens={} is below the least that {} can keep of {} tokens: "
         "tokens={}",
-        *spec_.tokens, spec_.policy, r_.tokens, least()));
+        *spec_.budget.tokens, spec_.policy, r_.tokens, least()));
   }
 
   // The formulas do not rise evenly, so every mean is tried, largest first.
@@ -69,17 +69,19 @@ class PublishedPyramid {
       const std::vector<int> entries = At(mean);
       const int64_t total =
           std::accumulate(entries.begin(), entries.end(), int64_t{0});
-      const int64_t bytes = spec_.heads != HeadSplit::kEqual
+      const int64_t bytes = spec_.budget.heads != HeadSplit::kEqual
                                 ? MostSplitBytes(total, r_)
                                 : CacheBytes(entries, r_);
-      if (bytes <= *spec_.memory) return static_cast<double>(mean);
+      if (bytes <= *spec_.budget.memory) return static_cast<double>(mean);
       least_bytes = bytes;
     }
     return MemoryTooSmall(spec_, r_, least_bytes);
   }
 
  private:
-  bool is_reference() const { return spec_.mode == PyramidMode::kReference; }
+  bool is_reference() const {
+    return spec_.budget.mode == PyramidMode::kReference;
+  }
 
   const CacheSpec& spec_;
   const BudgetRequest& r_;
@@ -90,11 +92,12 @@ class PublishedPyramid {
 
 int LeastEntries(const CacheSpec& spec) {
   if (!spec.compresses) return 1;
-  if (spec.heads == HeadSplit::kProfile) return spec.sinks + spec.recent;
-  if (spec.select == SelectKind::kRecent) return spec.sinks + 1;
+  if (spec.budget.heads == HeadSplit::kProfile)
+    return spec.score.sinks + spec.score.recent;
+  if (spec.score.select == SelectKind::kRecent) return spec.score.sinks + 1;
   // The other half holds the sinks and one entry to choose.
-  if (spec.recent == kRecentHalf) return 2 * spec.sinks + 1;
-  return spec.sinks + spec.recent + 1;
+  if (spec.score.recent == kRecentHalf) return 2 * spec.score.sinks + 1;
+  return spec.score.sinks + spec.score.recent + 1;
 }
 
 // The array of positions grows by whole pages (cache/kv_cache.cc).
@@ -127,10 +130,11 @@ int64_t MostSplitBytes(int64_t total, const BudgetRequest& r) {
 }
 
 std::vector<int> LayerFloors(const CacheSpec& spec, int layers, int tokens) {
-  const int least = std::max(spec.min.value_or(DefaultMin(spec.schedule)),
-                             LeastEntries(spec));
+  const int least =
+      std::max(spec.budget.min.value_or(DefaultMin(spec.budget.schedule)),
+               LeastEntries(spec));
   std::vector<int> floors(layers, std::min(least, tokens));
-  const int full = static_cast<int>(spec.warmup * layers + 1e-9);
+  const int full = static_cast<int>(spec.budget.warmup * layers + 1e-9);
   std::fill_n(floors.begin(), std::min(full, layers), tokens);
   return floors;
 }
@@ -141,7 +145,7 @@ Status MemoryTooSmall(const CacheSpec& spec, const BudgetRequest& r,
   const int64_t rounded_up = (least + kKib - 1) / kKib * kKib;
   return Status::DoesNotFit(fmt::format(
       "memory={} is below the least that {} needs for {} tokens: memory={}",
-      FormatBytes(*spec.memory), spec.policy, r.tokens,
+      FormatBytes(*spec.budget.memory), spec.policy, r.tokens,
       FormatBytes(rounded_up)));
 }
 
@@ -154,9 +158,9 @@ Result<Budgets> ResolvePublishedPyramid(const CacheSpec& spec,
     const double heads = double(r.layers) * r.kv_heads;
     mean =
         std::clamp(*r.total / heads, double(pyramid.least()), double(r.tokens));
-  } else if (spec.keep) {
+  } else if (spec.budget.keep) {
     mean = pyramid.MeanForKeep(&budgets.warnings);
-  } else if (spec.tokens) {
+  } else if (spec.budget.tokens) {
     PKV_ASSIGN_OR_RETURN(mean, pyramid.MeanForTokens());
   } else {
     PKV_ASSIGN_OR_RETURN(mean, pyramid.MeanForMemory());

@@ -173,7 +173,7 @@ TEST(ScheduleLimitsTest, MemoryIsWholePagesAndPositions) {
 TEST(ScheduleLimitsTest, PlainErrors) {
   const BudgetRequest r = {.layers = 4, .kv_heads = 2, .tokens = 1000};
   CacheSpec no_budget = Spec("snapkv,keep=0.5");
-  no_budget.keep.reset();
+  no_budget.budget.keep.reset();
   const auto none = ResolveBudgets(no_budget, r);
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.status().code(), StatusCode::kUsage);

@@ -35,7 +35,7 @@ class YesNo {
 };
 
 struct ScorerTraits {
-  // --- what it looks at, beside keys and values ---
+  // --- what it looks at, beside keys (values are not shown to it) ---
 
   // The last `window` queries. The spec's `window` and `reduce` have an effect.
   YesNo window;

@@ -99,7 +99,7 @@ TEST(ScorerGoldenTest, TovaOfKvpress) {
   // The last entry is marked there, and protected here.
   ExpectScore(layer, Small1Layer::kTovaScore, score, layer.tokens - 1, 1e-7);
   CacheSpec spec;
-  spec.recent = 1;
+  spec.score.recent = 1;
   ExpectSet(layer, Small1Layer::kTova, spec, score);
 }
 
@@ -113,8 +113,8 @@ TEST(ScorerGoldenTest, ObservedAttentionOfKvpress) {
 TEST(ScorerGoldenTest, StreamingOfKvpress) {
   const Small1Layer layer = LoadSmall1Layer();
   CacheSpec spec;
-  spec.select = SelectKind::kRecent;
-  spec.sinks = 4;
+  spec.score.select = SelectKind::kRecent;
+  spec.score.sinks = 4;
   ExpectSet(layer, Small1Layer::kStreaming, spec,
             Heads(layer.kv_heads, std::vector<float>()));
 }
@@ -168,7 +168,7 @@ TEST(ScorerGoldenTest, G12LastRow) {
 TEST(ScorerGoldenTest, G10HeavyHitters) {
   const auto q = Golden(2, 2), k = Golden(1);
   CacheSpec spec;
-  spec.recent = 3;
+  spec.score.recent = 3;
   std::vector<int> held;
   std::vector<float> sum;
   for (int t = 0; t < kGoldenTokens; ++t) {

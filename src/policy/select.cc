@@ -12,16 +12,17 @@ namespace pyramidkv {
 Protected ProtectedEntries(const CacheSpec& spec, int length, int budget) {
   budget = std::min(budget, length);
   Protected p;
-  if (spec.select == SelectKind::kRecent) {
+  if (spec.score.select == SelectKind::kRecent) {
     // At least one recent entry, however many sinks were asked for.
-    p.sinks = std::min(spec.sinks, std::max(0, budget - 1));
+    p.sinks = std::min(spec.score.sinks, std::max(0, budget - 1));
     p.recent = budget - p.sinks;
     return p;
   }
-  p.recent =
-      spec.recent == kRecentHalf ? budget / 2 : std::min(spec.recent, budget);
-  p.recent = std::max(p.recent, std::min(spec.grace, budget));
-  p.sinks = std::min(spec.sinks, budget - p.recent);
+  p.recent = spec.score.recent == kRecentHalf
+                 ? budget / 2
+                 : std::min(spec.score.recent, budget);
+  p.recent = std::max(p.recent, std::min(spec.score.grace, budget));
+  p.sinks = std::min(spec.score.sinks, budget - p.recent);
   return p;
 }
 

@@ -192,16 +192,16 @@ TEST(SelectKeptTest, RandomAgainstSort) {
   for (int trial = 0; trial < 500; ++trial) {
     const int n = 1 + rng() % 60, budget = 1 + rng() % 60;
     CacheSpec s = Spec("snapkv,keep=1");
-    s.sinks = rng() % 4;
-    s.recent = rng() % 3 == 0 ? kRecentHalf : static_cast<int>(rng() % 9);
+    s.score.sinks = rng() % 4;
+    s.score.recent = rng() % 3 == 0 ? kRecentHalf : static_cast<int>(rng() % 9);
     std::vector<float> scores(n);
     for (float& x : scores) {
       x = rng() % 10 == 0 ? kNan : static_cast<float>(rng() % 6);
     }
-    const int recent = s.recent == kRecentHalf
+    const int recent = s.score.recent == kRecentHalf
                            ? std::min(budget, n) / 2
-                           : std::min({s.recent, budget, n});
-    const int sinks = std::min(s.sinks, std::min(budget, n) - recent);
+                           : std::min({s.score.recent, budget, n});
+    const int sinks = std::min(s.score.sinks, std::min(budget, n) - recent);
     std::vector<int> order(n);
     std::iota(order.begin(), order.end(), 0);
     const auto rank = [&](int i) {

@@ -38,8 +38,8 @@ TEST(Small1LayerGoldenTest, KeepsExactlyTheseEntries) {
   const Small1Layer golden = LoadSmall1Layer();
   const Result<CacheSpec> spec = ParseCacheSpec("snapkv,keep=0.5");
   ASSERT_TRUE(spec.ok());
-  ASSERT_EQ(spec->window, golden.window);
-  ASSERT_EQ(spec->kernel, golden.kernel);
+  ASSERT_EQ(spec->score.window, golden.window);
+  ASSERT_EQ(spec->score.kernel, golden.kernel);
   const LayerScores scores = Score(*spec, golden);
   // SnapKV, then PyramidKV at layers 0, 10 and 29 of 30.
   const std::vector<int> budgets = {128, 224, 158, 32};

@@ -13,7 +13,7 @@
 
 namespace pyramidkv {
 
-// What must hold for a key to have an effect.
+// The condition under which a key has an effect.
 enum class KeyUse {
   kAlways,
   kQuantized,   // type_k or type_v is quantised
@@ -48,7 +48,13 @@ struct SpecKey {
   std::string (*get)(const CacheSpec& spec);
 };
 
-std::span<const SpecKey> SpecKeys();  // in the order of canonical specs
+// Those of the spec's groups, each in its own file (policy/budget_spec.cc ...).
+std::span<const SpecKey> BudgetKeys();
+std::span<const SpecKey> ScoreKeys();
+std::span<const SpecKey> StorageKeys();
+std::span<const SpecKey> TierKeys();
+
+std::span<const SpecKey> SpecKeys();  // all, in the order of canonical specs
 
 const SpecKey* FindSpecKey(std::string_view name);  // null if unknown
 

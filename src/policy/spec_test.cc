@@ -29,81 +29,82 @@ TEST(CacheSpecTest, ReadsEveryKey) {
       "heads=equal,group=sum,vnorm=v,evict=prefill,prefill=exact,"
       "remainder=drop,type_k=f32,type_v=bf16,positions=original,"
       "sliding_window=1024");
-  EXPECT_EQ(s.tokens, 512);
-  EXPECT_EQ(s.schedule, ScheduleKind::kLinear);
-  EXPECT_EQ(s.ratio, 0.25);
-  EXPECT_EQ(s.min, 48);
-  EXPECT_EQ(s.warmup, 0.125);
-  EXPECT_EQ(s.sinks, 3);
-  EXPECT_EQ(s.recent, 7);
-  EXPECT_EQ(s.window, 9);
-  EXPECT_EQ(s.kernel, 11);
-  EXPECT_EQ(s.pool, PoolKind::kMax);
-  EXPECT_EQ(s.reduce, RowReduce::kMax);
-  EXPECT_EQ(s.select, SelectKind::kTopk);
-  EXPECT_EQ(s.group, GroupReduce::kSum);
-  EXPECT_EQ(s.vnorm, ValueNorm::kV);
-  EXPECT_EQ(s.type_k, Codec::kF32);
-  EXPECT_EQ(s.type_v, Codec::kBf16);
-  EXPECT_EQ(s.sliding_window, 1024);
+  EXPECT_EQ(s.budget.tokens, 512);
+  EXPECT_EQ(s.budget.schedule, ScheduleKind::kLinear);
+  EXPECT_EQ(s.budget.ratio, 0.25);
+  EXPECT_EQ(s.budget.min, 48);
+  EXPECT_EQ(s.budget.warmup, 0.125);
+  EXPECT_EQ(s.score.sinks, 3);
+  EXPECT_EQ(s.score.recent, 7);
+  EXPECT_EQ(s.score.window, 9);
+  EXPECT_EQ(s.score.kernel, 11);
+  EXPECT_EQ(s.score.pool, PoolKind::kMax);
+  EXPECT_EQ(s.score.reduce, RowReduce::kMax);
+  EXPECT_EQ(s.score.select, SelectKind::kTopk);
+  EXPECT_EQ(s.score.group, GroupReduce::kSum);
+  EXPECT_EQ(s.score.vnorm, ValueNorm::kV);
+  EXPECT_EQ(s.storage.type_k, Codec::kF32);
+  EXPECT_EQ(s.storage.type_v, Codec::kBf16);
+  EXPECT_EQ(s.budget.sliding_window, 1024);
   const CacheSpec q = Parsed("full,type=int4,scale=tensor,recent_type=int8");
-  EXPECT_EQ(q.scale, ScaleKind::kTensor);
-  EXPECT_EQ(q.recent_type, Codec::kInt8);
+  EXPECT_EQ(q.storage.scale, ScaleKind::kTensor);
+  EXPECT_EQ(q.storage.recent_type, Codec::kInt8);
   const CacheSpec top = Parsed("snapkv,keep=1,type=int4,top_type=f16,top=0.1");
-  EXPECT_EQ(top.top_type, Codec::kF16);
-  EXPECT_EQ(top.top, 0.1);
+  EXPECT_EQ(top.storage.top_type, Codec::kF16);
+  EXPECT_EQ(top.storage.top, 0.1);
 
-  EXPECT_EQ(Parsed("snapkv,schedule=power,exponent=0.7").exponent, 0.7);
+  EXPECT_EQ(Parsed("snapkv,schedule=power,exponent=0.7").budget.exponent, 0.7);
   const CacheSpec p = Parsed("pyramidkv,keep=0.3,beta=14,mode=kvpress");
-  EXPECT_EQ(p.keep, 0.3);
-  EXPECT_EQ(p.beta, 14);
-  EXPECT_EQ(p.mode, PyramidMode::kKvpress);
+  EXPECT_EQ(p.budget.keep, 0.3);
+  EXPECT_EQ(p.budget.beta, 14);
+  EXPECT_EQ(p.budget.mode, PyramidMode::kKvpress);
   const CacheSpec w = Parsed("snapkv-wide,memory=64MiB,floor=0.4");
-  EXPECT_EQ(w.memory, 64 << 20);
-  EXPECT_EQ(w.floor, 0.4);
-  EXPECT_THAT(Parsed("snapkv,schedule=custom,budgets=512:400").budgets,
+  EXPECT_EQ(w.budget.memory, 64 << 20);
+  EXPECT_EQ(w.budget.floor, 0.4);
+  EXPECT_THAT(Parsed("snapkv,schedule=custom,budgets=512:400").budget.budgets,
               testing::ElementsAre(512, 400));
-  EXPECT_THAT(Parsed("snapkv,schedule=table,table=0:1/0.5:0.6/1:0.15").table,
-              testing::ElementsAre(std::pair(0.0, 1.0), std::pair(0.5, 0.6),
-                                   std::pair(1.0, 0.15)));
+  EXPECT_THAT(
+      Parsed("snapkv,schedule=table,table=0:1/0.5:0.6/1:0.15").budget.table,
+      testing::ElementsAre(std::pair(0.0, 1.0), std::pair(0.5, 0.6),
+                           std::pair(1.0, 0.15)));
 }
 
 TEST(CacheSpecTest, ReadsTheColdTiersKeys) {
   const CacheSpec s = Parsed(
       "snapkv,keep=0.25,remainder=offload,index=skew,partial=0.2,alpha=5,"
       "fetch=0.1,resident=0.5,victim=lru");
-  EXPECT_EQ(s.remainder, Remainder::kOffload);
-  EXPECT_EQ(s.index, IndexKind::kSkew);
-  EXPECT_EQ(s.partial, 0.2);
-  EXPECT_EQ(s.alpha, 5);
-  EXPECT_EQ(s.fetch, 0.1);
-  EXPECT_EQ(s.resident, 0.5);
-  EXPECT_EQ(s.victim, Victim::kLru);
+  EXPECT_EQ(s.tier.remainder, Remainder::kOffload);
+  EXPECT_EQ(s.tier.index, IndexKind::kSkew);
+  EXPECT_EQ(s.tier.partial, 0.2);
+  EXPECT_EQ(s.tier.alpha, 5);
+  EXPECT_EQ(s.tier.fetch, 0.1);
+  EXPECT_EQ(s.tier.resident, 0.5);
+  EXPECT_EQ(s.tier.victim, Victim::kLru);
   EXPECT_TRUE(s.offloads());
   EXPECT_FALSE(Parsed("snapkv,keep=1,remainder=offload").offloads());
   // A preset's own budget gives way.
-  EXPECT_EQ(Parsed("infinigen").tokens, 192);
-  EXPECT_FALSE(Parsed("infinigen,keep=0.1").tokens.has_value());
+  EXPECT_EQ(Parsed("infinigen").budget.tokens, 192);
+  EXPECT_FALSE(Parsed("infinigen,keep=0.1").budget.tokens.has_value());
   EXPECT_EQ(FormatCacheSpec(Parsed("infinigen,keep=0.1")),
             "infinigen,keep=0.1");
   EXPECT_EQ(FormatCacheSpec(Parsed("infinigen,tokens=192")), "infinigen");
 }
 
 TEST(CacheSpecTest, DerivesWhatDependsOnOtherKeys) {
-  EXPECT_EQ(Parsed("snapkv,keep=0.5,window=64").recent, 64);
-  EXPECT_EQ(Parsed("pyramidkv,keep=0.5,window=8").recent, 8);
-  EXPECT_EQ(Parsed("snapkv,keep=0.5,window=64,recent=5").recent, 5);
-  EXPECT_EQ(Parsed("snapkv-wide,keep=0.5,window=8").recent, 16);
-  EXPECT_EQ(Parsed("snapkv,keep=0.5,select=mixed").recent, kRecentHalf);
-  EXPECT_EQ(Parsed("llama,select=topk").recent, 32);
-  EXPECT_EQ(Parsed("llama,select=recent").recent, 0);
+  EXPECT_EQ(Parsed("snapkv,keep=0.5,window=64").score.recent, 64);
+  EXPECT_EQ(Parsed("pyramidkv,keep=0.5,window=8").score.recent, 8);
+  EXPECT_EQ(Parsed("snapkv,keep=0.5,window=64,recent=5").score.recent, 5);
+  EXPECT_EQ(Parsed("snapkv-wide,keep=0.5,window=8").score.recent, 16);
+  EXPECT_EQ(Parsed("snapkv,keep=0.5,select=mixed").score.recent, kRecentHalf);
+  EXPECT_EQ(Parsed("llama,select=topk").score.recent, 32);
+  EXPECT_EQ(Parsed("llama,select=recent").score.recent, 0);
   // The floors of the preset mean nothing to a global split.
   const CacheSpec g =
       Parsed("llama,keep=0.5,schedule=uniform,select=topk,heads=global");
-  EXPECT_FALSE(g.min.has_value());
-  EXPECT_EQ(g.warmup, 0);
-  EXPECT_EQ(Parsed("snapkv,schedule=table").table, StepsTable());
-  EXPECT_EQ(Parsed("full,type=f32").type_v, Codec::kF32);
+  EXPECT_FALSE(g.budget.min.has_value());
+  EXPECT_EQ(g.budget.warmup, 0);
+  EXPECT_EQ(Parsed("snapkv,schedule=table").budget.table, StepsTable());
+  EXPECT_EQ(Parsed("full,type=f32").storage.type_v, Codec::kF32);
 }
 
 struct BadSpec {

@@ -8,7 +8,7 @@
 namespace pyramidkv {
 namespace {
 
-// Of "key=value"; else empty.
+// The key of "key=value"; else empty.
 std::string_view KeyOf(std::string_view part) {
   const size_t equals = part.find('=');
   return equals == part.npos ? "" : part.substr(0, equals);

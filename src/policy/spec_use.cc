@@ -19,13 +19,13 @@ std::string OnlyWith(const CacheSpec& spec, bool used,
 }
 
 std::string WhyNotRanked(const CacheSpec& spec) {
-  if (spec.scorer == nullptr) {
+  if (spec.score.scorer == nullptr) {
     return fmt::format(
         "{} keeps recent entries and ranks none; allowed with "
         "policies that score entries",
         spec.policy);
   }
-  if (spec.select != SelectKind::kRecent) return "";
+  if (spec.score.select != SelectKind::kRecent) return "";
   return "select=recent does not use it; allowed with select=topk or mixed";
 }
 
@@ -33,7 +33,7 @@ std::string WhyNotRanked(const CacheSpec& spec) {
 std::string OnlyScorers(const CacheSpec& spec, YesNo ScorerTraits::*trait,
                         std::string_view which) {
   const std::string why = WhyNotRanked(spec);
-  if (!why.empty() || spec.scorer->traits().*trait) return why;
+  if (!why.empty() || spec.score.scorer->traits().*trait) return why;
   return fmt::format(
       "{} does not use it; allowed with policies that rank by "
       "{}",
@@ -41,15 +41,15 @@ std::string OnlyScorers(const CacheSpec& spec, YesNo ScorerTraits::*trait,
 }
 
 std::string WhyNoFloors(const CacheSpec& spec) {
-  if (spec.heads == HeadSplit::kGlobal) {
+  if (spec.budget.heads == HeadSplit::kGlobal) {
     return "heads=global does not use it; allowed with heads=equal, and "
            "`floor` with heads=global";
   }
-  if (spec.heads == HeadSplit::kProfile) {
+  if (spec.budget.heads == HeadSplit::kProfile) {
     return "heads=profile does not use it; allowed with heads=equal";
   }
-  if (spec.schedule == ScheduleKind::kArithmetic &&
-      spec.mode != PyramidMode::kExact) {
+  if (spec.budget.schedule == ScheduleKind::kArithmetic &&
+      spec.budget.mode != PyramidMode::kExact) {
     return fmt::format("mode={} does not use it; allowed with mode=exact",
                        FindSpecKey("mode")->get(spec));
   }
@@ -57,16 +57,16 @@ std::string WhyNoFloors(const CacheSpec& spec) {
 }
 
 std::string WhyNoColdTier(KeyUse use, const CacheSpec& spec) {
-  if (spec.remainder != Remainder::kOffload) {
+  if (spec.tier.remainder != Remainder::kOffload) {
     return fmt::format(
         "remainder={} does not use it; allowed with remainder=offload",
         FindSpecKey("remainder")->get(spec));
   }
-  if (use == KeyUse::kSkew && spec.index != IndexKind::kSkew) {
+  if (use == KeyUse::kSkew && spec.tier.index != IndexKind::kSkew) {
     return fmt::format("index={} does not use it; allowed with index=skew",
                        FindSpecKey("index")->get(spec));
   }
-  if (use == KeyUse::kVictim && spec.resident == 1) {
+  if (use == KeyUse::kVictim && spec.tier.resident == 1) {
     return "resident=1 keeps all blocks in memory; allowed with resident below "
            "1";
   }
@@ -74,7 +74,8 @@ std::string WhyNoColdTier(KeyUse use, const CacheSpec& spec) {
 }
 
 std::string WhyNotQuantized(const CacheSpec& spec) {
-  if (IsQuantized(spec.type_k) || IsQuantized(spec.type_v)) return "";
+  if (IsQuantized(spec.storage.type_k) || IsQuantized(spec.storage.type_v))
+    return "";
   return fmt::format(
       "type_k={} and type_v={} do not use it; allowed with int8, int4 and int2",
       FindSpecKey("type_k")->get(spec), FindSpecKey("type_v")->get(spec));
@@ -95,7 +96,7 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
     return fmt::format("{} keeps every entry and does not use it; allowed: {}",
                        spec.policy, fmt::join(allowed, ", "));
   }
-  const ScheduleKind schedule = spec.schedule;
+  const ScheduleKind schedule = spec.budget.schedule;
   const bool linear = schedule == ScheduleKind::kLinear;
   const bool power = schedule == ScheduleKind::kPower;
   switch (use) {
@@ -117,20 +118,20 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
     case KeyUse::kFloors:
       return WhyNoFloors(spec);
     case KeyUse::kFloor:
-      if (spec.heads == HeadSplit::kGlobal ||
-          spec.heads == HeadSplit::kAdaptive) {
+      if (spec.budget.heads == HeadSplit::kGlobal ||
+          spec.budget.heads == HeadSplit::kAdaptive) {
         return "";
       }
       return fmt::format(
           "heads={} does not use it; allowed with heads=adaptive or global",
           FindSpecKey("heads")->get(spec));
     case KeyUse::kProfile:
-      if (spec.heads == HeadSplit::kProfile) return "";
+      if (spec.budget.heads == HeadSplit::kProfile) return "";
       return fmt::format("heads={} does not use it; allowed with heads=profile",
                          FindSpecKey("heads")->get(spec));
     case KeyUse::kRecent:
-      if (spec.heads == HeadSplit::kProfile ||
-          spec.select != SelectKind::kRecent) {
+      if (spec.budget.heads == HeadSplit::kProfile ||
+          spec.score.select != SelectKind::kRecent) {
         return "";
       }
       return "select=recent does not use it; allowed with select=topk or "
@@ -142,7 +143,7 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
       return why.empty() ? WhyNotRanked(spec) : why;
     }
     case KeyUse::kTopShare:
-      if (spec.ranks_top()) return "";
+      if (spec.storage.ranks_top()) return "";
       return "no entries are held finer by rank; allowed with top_type=CODEC";
     case KeyUse::kWindow:
       return OnlyScorers(spec, &ScorerTraits::window,
@@ -153,10 +154,10 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
       return OnlyScorers(spec, &ScorerTraits::sums,
                          "the attention of all queries (h2o)");
     case KeyUse::kSlack:
-      if (spec.evict != Evict::kPrefill) return "";
+      if (spec.budget.evict != Evict::kPrefill) return "";
       return "evict=prefill does not use it; allowed with evict=decode or both";
     case KeyUse::kCluster:
-      if (spec.remainder == Remainder::kCluster) return "";
+      if (spec.tier.remainder == Remainder::kCluster) return "";
       return fmt::format(
           "remainder={} does not use it; allowed with remainder=cluster",
           FindSpecKey("remainder")->get(spec));

@@ -13,7 +13,8 @@ namespace {
 
 // keep=1 evicts nothing, so nothing is scored but for top_type.
 ScorerNeeds NeedsToKeep(const CacheSpec& spec) {
-  return spec.keeps_all() && !spec.ranks_top() ? ScorerNeeds() : NeedsOf(spec);
+  return spec.keeps_all() && !spec.storage.ranks_top() ? ScorerNeeds()
+                                                       : NeedsOf(spec);
 }
 
 }  // namespace
@@ -36,10 +37,10 @@ void Compressor::Reset() {
 
 Status Compressor::Open() {
   PKV_RETURN_IF_ERROR(plan_->Check());
-  if (spec_.heads != HeadSplit::kProfile || profile_) return {};
+  if (spec_.budget.heads != HeadSplit::kProfile || profile_) return {};
   PKV_ASSIGN_OR_RETURN(
-      profile_,
-      LoadHeadProfile(spec_.profile, plan_->compressed(), plan_->kv_heads()));
+      profile_, LoadHeadProfile(spec_.budget.profile, plan_->compressed(),
+                                plan_->kv_heads()));
   return {};
 }
 
@@ -79,7 +80,7 @@ Status Compressor::Begin(int tokens, int prompt_end) {
 // Whether all entries of a layer stay.
 bool Compressor::Fits(const LayerEntries& e) const {
   if (spec_.keeps_all() || !spec_.evicts_prompt()) return true;
-  if (spec_.heads == HeadSplit::kGlobal) {
+  if (spec_.budget.heads == HeadSplit::kGlobal) {
     const Budgets& all = budgets_.prompt;
     return all.total >= int64_t(all.entries.size()) * tokens_;
   }
@@ -93,12 +94,13 @@ bool Compressor::Fits(const LayerEntries& e) const {
 Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
                            ThreadPool* pool) {
   observer_.ObservePrompt(e, cache->rope_shift(), pool);
-  if (spec_.rounds_keys())
+  if (spec_.storage.rounds_keys())
     FitRounding(e, model_->params().group(), cache, pool);
   const auto budgets = plan_->BudgetsOf(budgets_.prompt, e.layer);
   const bool all = budgets.empty() || Fits(e);
   LayerScores scores;
-  if (!budgets.empty() && (!all || needs_.gathers || spec_.ranks_top())) {
+  if (!budgets.empty() &&
+      (!all || needs_.gathers || spec_.storage.ranks_top())) {
     scores = ScoreEntries({.spec = spec_,
                            .model = *model_,
                            .cache = *cache,

@@ -1,4 +1,4 @@
-// What a compressor does while tokens are generated: it evicts when heads have
+// The compressor while tokens are generated: it evicts when heads have
 // grown past their budgets.
 
 #include <algorithm>
@@ -26,17 +26,18 @@ int Compressor::RowsBeforeEviction(const KvCache& cache) const {
     for (int h = 0; h < kv_heads; ++h) {
       const int over = cache.length(layer, h) - budgets[h];
       layer_over += over;
-      if (spec_.heads == HeadSplit::kEqual) {
-        rows = std::min<int64_t>(rows, spec_.slack - over);
+      if (spec_.budget.heads == HeadSplit::kEqual) {
+        rows = std::min<int64_t>(rows, spec_.budget.slack - over);
       }
     }
-    if (spec_.heads == HeadSplit::kAdaptive) {
-      rows = std::min(rows, spec_.slack - layer_over / kv_heads);
+    if (spec_.budget.heads == HeadSplit::kAdaptive) {
+      rows = std::min(rows, spec_.budget.slack - layer_over / kv_heads);
     }
     all_over += layer_over;
     heads += kv_heads;
   }
-  if (spec_.heads == HeadSplit::kGlobal) rows = spec_.slack - all_over / heads;
+  if (spec_.budget.heads == HeadSplit::kGlobal)
+    rows = spec_.budget.slack - all_over / heads;
   return static_cast<int>(rows);
 }
 
@@ -54,9 +55,10 @@ Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
 
 Status Compressor::EvictDecoded(int layer, KeepRound* round, KvCache* cache,
                                 ThreadPool* pool) {
-  // What the scorer, value norms or merging read.
-  const bool merges = spec_.remainder == Remainder::kCluster;
-  const bool keys = merges || (spec_.ranking() != nullptr && !needs_.gathers);
+  // As far as the scorer, value norms or merging read them.
+  const bool merges = spec_.tier.remainder == Remainder::kCluster;
+  const bool keys =
+      merges || (spec_.score.ranking() != nullptr && !needs_.gathers);
   const bool values = spec_.reads_values();
   const int kv_heads = plan_->kv_heads(), d = model_->params().head_dim;
   std::vector<int> n(kv_heads);

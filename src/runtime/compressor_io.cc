@@ -43,7 +43,7 @@ Status Compressor::Import(CompressorState state) {
       state.retained.size() != retained_.size()) {
     return Bad("the state of the compression does not fit the model");
   }
-  const bool profiled = spec_.heads == HeadSplit::kProfile;
+  const bool profiled = spec_.budget.heads == HeadSplit::kProfile;
   if (profiled != state.profile.has_value() ||
       (profiled &&
        !IsProfile(*state.profile, plan_->compressed(), plan_->kv_heads()))) {

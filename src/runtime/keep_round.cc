@@ -44,9 +44,9 @@ Status FirstError(std::vector<Status>* status) {
 
 // Merged entries of a head with a budget, beside at least one exact entry.
 int Clusters(const CacheSpec& spec, int length, int budget) {
-  if (spec.remainder != Remainder::kCluster || budget >= length) return 0;
+  if (spec.tier.remainder != Remainder::kCluster || budget >= length) return 0;
   const double wanted =
-      spec.clusters < 1 ? spec.clusters * budget : spec.clusters;
+      spec.tier.clusters < 1 ? spec.tier.clusters * budget : spec.tier.clusters;
   const Protected p = ProtectedEntries(spec, length, budget);
   return std::clamp(static_cast<int>(wanted), 0,
                     std::max(0, budget - p.sinks - p.recent - 1));
@@ -65,7 +65,7 @@ KeepRound::KeepRound(const KeepRoundArgs& args)
       kv_heads_(args.plan.kv_heads()),
       step_(args.step),
       retained_(args.plan.layers()) {
-  if (args.spec.heads != HeadSplit::kGlobal) return;
+  if (args.spec.budget.heads != HeadSplit::kGlobal) return;
   const int layers = args.plan.compressed();
   const int64_t total = args.budgets.total;
   global_ = std::make_unique<GlobalSplit>(
@@ -109,7 +109,7 @@ Status KeepRound::SetTop(const LayerEntries& e, int head,
                          std::span<const int> kept,
                          std::span<const float> scores, int budget,
                          KvCache* cache) const {
-  if (!spec_.ranks_top() || !ranks_top_ || scores.empty()) return {};
+  if (!spec_.storage.ranks_top() || !ranks_top_ || scores.empty()) return {};
   const auto n = static_cast<int>(kept.size());
   const int first = cache->View(e.layer, head).sinks;  // held finer anyway
   std::vector<float> ranked;
@@ -121,7 +121,8 @@ Status KeepRound::SetTop(const LayerEntries& e, int head,
                : Rankable(scores[i]);
   };
   for (int i = first; i < n; ++i) ranked.push_back(score(i));
-  const int64_t share = static_cast<int64_t>(spec_.top * std::min(n, budget));
+  const int64_t share =
+      static_cast<int64_t>(spec_.storage.top * std::min(n, budget));
   TopCut cut(&ranked, std::min<int64_t>(share, ranked.size()));
   const int d = model_.params().head_dim;
   std::vector<int> top;
@@ -166,11 +167,11 @@ std::vector<int> KeepRound::HeadBudgets(const LayerEntries& e,
                                         const LayerScores& scores) const {
   const auto equal = plan_.BudgetsOf(budgets_, e.layer);
   std::vector<int> budgets(equal.begin(), equal.end());
-  if (spec_.heads != HeadSplit::kAdaptive || scores.score.empty()) {
+  if (spec_.budget.heads != HeadSplit::kAdaptive || scores.score.empty()) {
     return budgets;
   }
   HeadSplitOptions options;
-  options.floor = spec_.floor;
+  options.floor = spec_.budget.floor;
   const Protected p = ProtectedEntries(spec_, e.past[0] + e.fresh, equal[0]);
   options.sinks = p.sinks;
   options.recent = p.recent;
@@ -202,7 +203,7 @@ MergedRows KeepRound::Merge(const LayerEntries& e, int h, const Clustering& how,
                             std::span<const int> kept,
                             const KvCache& cache) const {
   MergeRequest request;
-  request.rule = spec_.merge;
+  request.rule = spec_.tier.merge;
   request.rope = model_.params().rope_of(e.layer).rotation();
   request.rope_shift = cache.rope_shift();
   request.clusters = how.clusters;
@@ -236,7 +237,7 @@ Status KeepRound::KeepInHead(const LayerEntries& e, int h, int budget,
   if (!scores.gathered.empty()) {
     cache->SetScores(e.layer, h, Gather(scores.gathered[h], kept));
   }
-  if (spec_.ranks_top()) {
+  if (spec_.storage.ranks_top()) {
     PKV_RETURN_IF_ERROR(SetTop(e, h, kept, Gather(scores.score[h], kept),
                                static_cast<int>(kept.size()), cache));
   }

@@ -63,10 +63,10 @@ std::optional<PlanTier> PlannedTier(const CacheSpec& spec, const PlanDims& dims,
                                     std::span<const int> kept) {
   if (!spec.offloads()) return std::nullopt;
   ColdTierOptions options;
-  options.format = BlockFormat(spec.head_format(dims.head_dim));
-  options.index = spec.index;
-  options.partial = spec.partial;
-  options.resident = spec.resident;
+  options.format = BlockFormat(spec.storage.head_format(dims.head_dim));
+  options.index = spec.tier.index;
+  options.partial = spec.tier.partial;
+  options.resident = spec.tier.resident;
   std::vector<int> left;
   for (const int budget : kept) {
     const bool evicts = spec.evicts_prompt();
@@ -81,16 +81,18 @@ std::optional<PlanTier> PlannedTier(const CacheSpec& spec, const PlanDims& dims,
 // Where the entries go is known when the prompt has been read; the plan shows
 // an even split.
 void WarnOfSplit(const CacheSpec& spec, CachePlan* plan) {
-  if (!spec.compresses || spec.heads == HeadSplit::kEqual) return;
-  if (spec.heads != HeadSplit::kGlobal && plan->bytes_most == plan->bytes) {
+  if (!spec.compresses || spec.budget.heads == HeadSplit::kEqual) return;
+  if (spec.budget.heads != HeadSplit::kGlobal &&
+      plan->bytes_most == plan->bytes) {
     return;
   }
-  const bool by_profile = spec.heads == HeadSplit::kProfile;
+  const bool by_profile = spec.budget.heads == HeadSplit::kProfile;
   plan->warnings.push_back(fmt::format(
       "heads={} splits the total by {}: {} will differ, and the cache may take "
       "up to {} bytes",
       FindSpecKey("heads")->get(spec), by_profile ? "profile" : "score",
-      spec.heads == HeadSplit::kGlobal ? "layers" : "heads", plan->bytes_most));
+      spec.budget.heads == HeadSplit::kGlobal ? "layers" : "heads",
+      plan->bytes_most));
 }
 
 PlanLayer PlannedLayer(const LayerPlan& layers, const PlanDims& dims, int l,

@@ -118,9 +118,10 @@ class RandomSpecs {
 // Whether bytes follow from the spec alone: heads of a layer have budgets that
 // scores have no say in, and no entry is held twice or merged.
 bool IsExact(const CacheSpec& spec, int head_dim) {
-  return (spec.heads == HeadSplit::kEqual || spec.keeps_all()) &&
-         !spec.head_format(head_dim).has_sinks() && !spec.ranks_top() &&
-         spec.remainder != Remainder::kCluster;
+  return (spec.budget.heads == HeadSplit::kEqual || spec.keeps_all()) &&
+         !spec.storage.head_format(head_dim).has_sinks() &&
+         !spec.storage.ranks_top() &&
+         spec.tier.remainder != Remainder::kCluster;
 }
 
 // [layers] entries that the next token still sees.
@@ -129,7 +130,8 @@ std::vector<int> VisibleOf(const CacheSpec& spec, const PlanDims& dims) {
   for (int l = 0; l < dims.layers; ++l) {
     visible.push_back(dims.tokens);
     const bool has = dims.window_layers.empty() || dims.window_layers[l];
-    for (int window : {has ? dims.sliding_window : 0, spec.sliding_window}) {
+    for (int window :
+         {has ? dims.sliding_window : 0, spec.budget.sliding_window}) {
       if (window > 0) visible[l] = std::min(visible[l], window - 1);
     }
   }
@@ -145,7 +147,8 @@ std::vector<int64_t> UnstoredPositions(const CacheSpec& spec,
   for (const auto& [head, positions] : kept) {
     const auto n = static_cast<int>(positions.size());
     const bool together = positions.back() - positions.front() == n - 1;
-    if (spec.ranking() == nullptr || !together || n >= visible[head.first]) {
+    if (spec.score.ranking() == nullptr || !together ||
+        n >= visible[head.first]) {
       continue;
     }
     bytes[head.first] += (n + kPageEntries - 1) / kPageEntries * kPageEntries *

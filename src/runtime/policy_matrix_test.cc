@@ -134,9 +134,10 @@ TEST_P(PolicyMatrix, TotalIsExactAndBytesFall) {
   }
   const KvReport report = session->Report();
   const int64_t all = int64_t{kLayers} * kKvHeads * kPrompt;
-  const int64_t want = spec.keep
-                           ? std::llround(*spec.keep * static_cast<double>(all))
-                           : int64_t{*spec.tokens} * kLayers * kKvHeads;
+  const int64_t want =
+      spec.budget.keep
+          ? std::llround(*spec.budget.keep * static_cast<double>(all))
+          : int64_t{*spec.budget.tokens} * kLayers * kKvHeads;
   if (report.warnings.empty()) {
     EXPECT_EQ(report.entries_kept, want);
   } else {
@@ -167,12 +168,12 @@ TEST_P(PolicyMatrix, ProtectedEntriesStay) {
               positions.end());
     const int budget = static_cast<int>(positions.size());
     const Protected p = ProtectedEntries(spec, newest + 1, budget);
-    for (int i = 0; i < std::min(p.sinks, spec.sinks); ++i) {
+    for (int i = 0; i < std::min(p.sinks, spec.score.sinks); ++i) {
       EXPECT_EQ(positions[i], i);
     }
     // Merged entries take room that a share of recent ones is measured by.
-    const int recent = spec.remainder == Remainder::kCluster
-                           ? std::max(spec.recent, 0)
+    const int recent = spec.tier.remainder == Remainder::kCluster
+                           ? std::max(spec.score.recent, 0)
                            : p.recent;
     for (int i = 0; i < std::min(recent, budget); ++i) {
       EXPECT_EQ(positions[budget - 1 - i], newest - i)
@@ -211,16 +212,18 @@ TEST_P(PolicyMatrix, DecodeStaysWithinBudgetAndSlack) {
   auto session = Session_(GetParam());
   ASSERT_TRUE(session->Read(RandomTokens(150, 320, 4), {}).ok());
   const int64_t heads = kLayers * kKvHeads;
-  const int64_t total =
-      spec.tokens ? *spec.tokens * heads : session->Report().entries_kept;
-  if (spec.evict == Evict::kDecode) {
+  const int64_t total = spec.budget.tokens ? *spec.budget.tokens * heads
+                                           : session->Report().entries_kept;
+  if (spec.budget.evict == Evict::kDecode) {
     ASSERT_TRUE(session->Force(RandomTokens(2, 320, 5)).ok());
   }
-  const int64_t budget =
-      spec.evict == Evict::kDecode ? session->Report().entries_kept : total;
+  const int64_t budget = spec.budget.evict == Evict::kDecode
+                             ? session->Report().entries_kept
+                             : total;
   for (int i = 0; i < 30; ++i) {
     ASSERT_TRUE(session->Force(RandomTokens(20, 320, 6 + i)).ok());
-    EXPECT_LE(session->Report().entries_kept, budget + heads * spec.slack)
+    EXPECT_LE(session->Report().entries_kept,
+              budget + heads * spec.budget.slack)
         << "after " << (i + 1) * 20 << " tokens";
   }
   EXPECT_GT(session->position(), 4 * budget / heads);
@@ -250,7 +253,7 @@ TEST_P(PolicyMatrix, ExtendGoesOn) {
 // Kept sets differ between SIMD targets in a few entries near the threshold.
 TEST_P(PolicyMatrix, KeptSetsOnEveryTarget) {
   const CacheSpec spec = Parsed(GetParam());
-  if (spec.remainder == Remainder::kCluster) {
+  if (spec.tier.remainder == Remainder::kCluster) {
     GTEST_SKIP() << "positions of merged entries follow from all members";
   }
   std::vector<KeptPositions> sets;

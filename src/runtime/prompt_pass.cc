@@ -67,7 +67,7 @@ PromptPass::PromptPass(const ForwardContext& context,
   for (const Sequence* s : targets_) {
     const ScorerNeeds needs = s->compressor.needs();
     window_rows_ = std::max(window_rows_, needs.window_rows);
-    if (s->compressor.spec().rounds_keys()) {
+    if (s->compressor.spec().storage.rounds_keys()) {
       window_rows_ = std::max(window_rows_, kRoundingQueries);
     }
     keep_lse_ = keep_lse_ || needs.all_rows || needs.repetition;

@@ -15,8 +15,8 @@ QueryObserver::QueryObserver(const CacheSpec& spec, const ScorerNeeds& needs,
       needs_(needs),
       decodes_(spec.evicts_decoded()),
       gathers_(decodes_ && needs.gathers),
-      decay_(static_cast<float>(spec.decay)),
-      sinks_(spec.sinks) {
+      decay_(static_cast<float>(spec.score.decay)),
+      sinks_(spec.score.sinks) {
   Reset();
 }
 

@@ -1,4 +1,4 @@
-// What a sequence has seen of its queries: the newest ones of each layer, their
+// The queries that a sequence has seen: the newest ones of each layer, their
 // statistics, and how attention that entries received fades. For scorers, which
 // look again while tokens are generated.
 
@@ -37,7 +37,7 @@ class QueryObserver {
 
   // Whether generated rows add the attention that they pay to KvCache::Scores.
   bool gathers() const { return gathers_; }
-  // What was gathered ages by one row, before that row is added.
+  // Lets gathered scores age by one row, before that row is added.
   void Age(std::span<float> scores) const;
 
   // How many of the newest queries belong to the last entries of every head:
@@ -46,7 +46,7 @@ class QueryObserver {
 
   QueryRing* queries() { return &ring_; }
   const QueryRing& queries() const { return ring_; }
-  // Of a layer; null where the scorer needs none.
+  // A layer's; null where the scorer needs none.
   const QueryStatistics* statistics(int layer) const {
     return statistics_.empty() ? nullptr : &statistics_[layer];
   }

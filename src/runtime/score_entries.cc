@@ -5,7 +5,7 @@
 namespace pyramidkv {
 namespace {
 
-// What the view of a layer points to, [kv_heads].
+// The arrays that the view of a layer points to, [kv_heads].
 struct Sides {
   Sides(const LayerEntries& e, const KvCache& cache, bool want_positions);
 

@@ -24,7 +24,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
     : model(&m),
       context_size(context),
       cache(pool, {m.params().layers, m.params().kv_heads,
-                   spec.head_format(m.params().head_dim)}),
+                   spec.storage.head_format(m.params().head_dim)}),
       plan(spec, DimsOf(m.params())),
       compressor(spec, &plan, model, reserve_tokens) {}
 
@@ -34,18 +34,18 @@ Status Sequence::Open(const ColdPlace& place) {
   if (!spec.offloads()) return {};
   const HyperParams& p = model->params();
   ColdTierOptions options;
-  if (spec.index == IndexKind::kSkew) {
+  if (spec.tier.index == IndexKind::kSkew) {
     PKV_ASSIGN_OR_RETURN(options.skew, place.skew->Get());
   }
   options.layers = p.layers;
   options.kv_heads = p.kv_heads;
   options.format = BlockFormat(cache.shape().format);
-  options.index = spec.index;
-  options.partial = spec.partial;
-  options.alpha = spec.alpha;
-  options.fetch = spec.fetch;
-  options.resident = spec.resident;
-  options.victim = spec.victim;
+  options.index = spec.tier.index;
+  options.partial = spec.tier.partial;
+  options.alpha = spec.tier.alpha;
+  options.fetch = spec.tier.fetch;
+  options.resident = spec.tier.resident;
+  options.victim = spec.tier.victim;
   options.directory = place.directory;
   PKV_ASSIGN_OR_RETURN(cold, ColdTier::Create(options));
   cache.set_evicted_sink(
@@ -53,7 +53,7 @@ Status Sequence::Open(const ColdPlace& place) {
   return {};
 }
 
-// What is alike goes into the same blocks.
+// Entries that are alike go into the same blocks.
 Status Sequence::Offload(const EvictedEntries& e) {
   const size_t d = cache.shape().format.head_dim;
   const std::vector<int> order =

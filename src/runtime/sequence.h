@@ -21,7 +21,7 @@ namespace pyramidkv {
 
 class ModelSkew;
 
-// What a cold tier needs beside the spec.
+// A cold tier needs this beside the spec.
 struct ColdPlace {
   std::string directory;      // ColdTierOptions::directory
   ModelSkew* skew = nullptr;  // for index=skew; never null then
@@ -39,9 +39,9 @@ struct Sequence {
   Status Open(const ColdPlace& place);
 
   bool renumbers() const {
-    return compressor.spec().positions == Positions::kRenumber;
+    return compressor.spec().storage.positions == Positions::kRenumber;
   }
-  // What the next token is rotated for.
+  // The next token is rotated for this.
   int rope_position() const { return position - cache.rope_shift(); }
 
   // Rows that can be decoded in one call; at least 1. What happens between
@@ -59,7 +59,7 @@ struct Sequence {
   // After generated rows: evicts what is over the budget.
   Status AfterRows(ThreadPool* pool);
 
-  // What a cold tier has yet to write, after a prompt or an eviction.
+  // Waits for what a cold tier has yet to write, after a prompt or an eviction.
   Status Settle() { return cold != nullptr ? cold->Settle() : Status(); }
 
   // Memory of the cache, a cold tier's included.

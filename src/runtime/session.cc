@@ -223,7 +223,7 @@ std::optional<KvTierReport> SessionImpl::TierReport() const {
   if (cold == nullptr) return std::nullopt;
   const ColdTierStats stats = cold->stats();
   KvTierReport tier;
-  tier.index = IndexName(sequence_.compressor.spec().index);
+  tier.index = IndexName(sequence_.compressor.spec().tier.index);
   tier.entries = cold->entries();
   tier.bytes = cold->bytes();
   tier.index_bytes = cold->index_bytes();
@@ -274,7 +274,7 @@ KvReport SessionImpl::Report() const {
   report.peak_bytes = peak_bytes_;
   report.warnings = compressor.warnings();
   if (compressor.spec().offloads() &&
-      compressor.spec().index == IndexKind::kSkew &&
+      compressor.spec().tier.index == IndexKind::kSkew &&
       !parts_.cold.skew->warning().empty()) {
     report.warnings.push_back(parts_.cold.skew->warning());
   }

@@ -295,8 +295,8 @@ Status ReadSequence(StateReader* in, Sequence* sequence) {
 }
 
 bool IsQuestionAware(const CacheSpec& spec) {
-  return !spec.keeps_all() && spec.ranking() != nullptr &&
-         spec.ranking()->traits().question_aware;
+  return !spec.keeps_all() && spec.score.ranking() != nullptr &&
+         spec.score.ranking()->traits().question_aware;
 }
 
 }  // namespace pyramidkv

@@ -68,8 +68,8 @@ void FillSizes(const SessionHead& head, const CacheSpec& spec,
     s->layers.push_back(std::move(layer));
   }
   if (head.cold.empty()) return;
-  s->tier = StoredTier{std::string(IndexName(spec.index)), 0, head.cold_bytes,
-                       head.index_bytes};
+  s->tier = StoredTier{std::string(IndexName(spec.tier.index)), 0,
+                       head.cold_bytes, head.index_bytes};
   for (int32_t n : head.cold) s->tier->entries += n;
 }
 

@@ -48,13 +48,13 @@ class ColumnSums final : public Scorer {
     out.score = ZeroScores(view);
     if (view.fresh > 0) {
       std::vector<float> aged;
-      if (r.spec.decay < 1) aged = AgedLse(view, r.spec.decay);
+      if (r.spec.score.decay < 1) aged = AgedLse(view, r.spec.score.decay);
       Received received(view, /*max_rows=*/false);
       received.AddFresh(aged.empty() ? view.lse : aged.data(),
                         /*min_distance=*/0, r.pool);
-      out.score = received.Reduce(r.spec.group);
+      out.score = received.Reduce(r.spec.score.group);
     }
-    const double factor = std::pow(r.spec.decay, view.fresh);
+    const double factor = std::pow(r.spec.score.decay, view.fresh);
     AddPastScores(view, static_cast<float>(factor), /*take_max=*/false,
                   &out.score);
     return out;

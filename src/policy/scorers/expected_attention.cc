@@ -30,7 +30,7 @@ void Rotate(const MeanRotation& rotation, double* x) {
   }
 }
 
-// What a query head will ask: the log of its expected exp(scale * q.k) is
+// Query head's question to come: the log of its expected exp(scale * q.k) is
 // scale * k.(mean + matrix * k).
 struct FutureQuery {
   std::vector<float> mean;    // [head_dim]
@@ -163,8 +163,8 @@ void ExpectedAttentionScores(const ExpectedAttentionArgs& args,
 
 namespace {
 
-// Of kvpress' comparisons: a floor that lets the value norm speak for entries
-// that nothing is expected to attend to.
+// As in kvpress' comparisons: a floor that lets the value norm speak for
+// entries that nothing is expected to attend to.
 constexpr float kExpectedEpsilon = 0.01f;
 
 class ExpectedAttention final : public Scorer {
@@ -196,7 +196,7 @@ class ExpectedAttention final : public Scorer {
       args.kv_head = h;
       args.group = view.group;
       args.n = view.n[h];
-      args.sinks = std::min(r.spec.sinks, view.n[h]);
+      args.sinks = std::min(r.spec.score.sinks, view.n[h]);
       args.k = view.keys(h);
       args.attention_scale = view.attention_scale;
       args.epsilon = kExpectedEpsilon;

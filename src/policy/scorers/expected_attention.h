@@ -5,7 +5,7 @@
 // exp(scale * q.k) is then exp(scale * k.m + scale^2 / 2 * k'Ck).
 //
 // Source: "Expected Attention" (arXiv 2510.00636) and NVIDIA kvpress,
-// expected_attention_press.py. Departures: softmax is over the entries behind
+// expected_attention_press.py. Departures: softmax is over the entries after
 // the sinks, as there, but the sinks take the best score of their head (there:
 // of the layer); `next_position` is the sequence's own also in decode, where
 // kvpress counts from the length of its buffer; the norm of the values is the
@@ -42,7 +42,8 @@ struct ExpectedAttentionArgs {
   int kv_head = 0;
   int group = 0;  // query heads per KV head
   int n = 0;      // entries
-  // Of them, how many sinks lead: neither part of the softmax nor ranked.
+  // How many of them are sinks, in front: neither part of the softmax nor
+  // ranked.
   int sinks = 0;
   std::span<const float> k;  // [n, head_dim] after RoPE
   float attention_scale = 0;

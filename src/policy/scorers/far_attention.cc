@@ -28,7 +28,7 @@ class FarAttention final : public Scorer {
     Received received(r.view, /*max_rows=*/true);
     received.AddFresh(r.view.lse, kFarDistance, r.pool);
     LayerScores out;
-    out.score = received.Reduce(r.spec.group);
+    out.score = received.Reduce(r.spec.score.group);
     AddPastScores(r.view, /*factor=*/1, /*take_max=*/true, &out.score);
     return out;
   }

@@ -28,7 +28,7 @@ class KvZip final : public Scorer {
       received.AddRepetition(rows, r.pool);
     }
     LayerScores out;
-    out.score = received.Reduce(r.spec.group);
+    out.score = received.Reduce(r.spec.score.group);
     AddPastScores(r.view, /*factor=*/1, /*take_max=*/true, &out.score);
     return out;
   }

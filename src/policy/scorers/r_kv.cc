@@ -31,7 +31,8 @@ class RKv final : public Scorer {
   // Attention is pooled before redundancy is taken off: a neighbour's fame
   // does not excuse a repetition.
   LayerScores Score(const ScoreRequest& r) const override {
-    LayerScores out = WindowAttention(r.spec, r.view, r.spec.window, r.pool);
+    LayerScores out =
+        WindowAttention(r.spec, r.view, r.spec.score.window, r.pool);
     if (out.score.empty()) return out;
     r.pool->ParallelFor(r.view.kv_heads, [&](int h, int) {
       std::vector<float>& score = out.score[h];

@@ -27,8 +27,8 @@ WindowScoresArgs ArgsOf(const CacheSpec& spec, const LayerView& view,
   args.q = view.window_q + (view.window_rows - args.rows) * row_size;
   args.k = view.k;
   args.bias = view.bias;
-  args.max_rows = spec.reduce == RowReduce::kMax;
-  args.group_reduce = KernelGroup(spec.group);
+  args.max_rows = spec.score.reduce == RowReduce::kMax;
+  args.group_reduce = KernelGroup(spec.score.group);
   return args;
 }
 
@@ -56,7 +56,7 @@ class Window final : public Scorer {
   }
 
   LayerScores Score(const ScoreRequest& r) const override {
-    return WindowAttention(r.spec, r.view, r.spec.window, r.pool);
+    return WindowAttention(r.spec, r.view, r.spec.score.window, r.pool);
   }
 };
 
