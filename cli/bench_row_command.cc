@@ -7,13 +7,13 @@
 #include <array>
 #include <memory>
 #include <random>
-#include <span>
 
 #include "cli/bench_row.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/signals.h"
 #include "cli/subprocess.h"
+#include "pyramidkv/batch.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -49,31 +49,33 @@ Result<Generation> GenerateAlone(Session* session, int n_gen) {
   return session->Generate(answer);
 }
 
-// Greedy, a token of every session at each step. The tokens are the first
+// Greedy, a token of every session at each step. The answer is the first
 // session's.
-Result<Generation> GenerateTogether(Engine* engine,
-                                    std::span<Session* const> sessions,
+Result<Generation> GenerateTogether(Engine* engine, Sessions* sessions,
                                     int n_gen) {
-  Generation generation;
-  std::vector<int> tokens(sessions.size());
-  Stopwatch watch;
-  for (int step = 0; step < n_gen; ++step) {
-    if (StopRequested()) return Status::Cancelled();
-    if (step > 0) {
-      PKV_RETURN_IF_ERROR(engine->DecodeBatch(sessions, tokens));
-    }
-    for (size_t i = 0; i < sessions.size(); ++i) {
-      const std::span<const float> logits = sessions[i]->logits();
-      tokens[i] = static_cast<int>(
-          std::max_element(logits.begin(), logits.end()) - logits.begin());
-    }
-    generation.tokens.emplace_back().id = tokens[0];
-    if (step > 0) continue;
-    generation.first_token_ms = watch.Milliseconds();
-    watch = Stopwatch();
+  std::vector<BatchResult> results(sessions->owned.size());
+  BatchOptions options;
+  options.max_sequences = static_cast<int>(results.size());
+  PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Batch> batch,
+                       engine->NewBatch(options));
+  for (size_t i = 0; i < results.size(); ++i) {
+    BatchRequest request;
+    request.context = std::move(sessions->owned[i]);
+    request.generate.max_tokens = n_gen;
+    request.generate.ignore_eos = true;
+    request.generate.cancel = StopFlag();
+    request.on_done = [&results, i](BatchResult result) {
+      results[i] = std::move(result);
+    };
+    PKV_RETURN_IF_ERROR(batch->Submit(std::move(request)).status());
   }
-  generation.decode_ms = watch.Milliseconds();
-  return generation;
+  while (batch->Step()) {
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    PKV_RETURN_IF_ERROR(results[i].status);
+    sessions->owned[i] = std::move(results[i].session);
+  }
+  return std::move(results[0].generation);
 }
 
 Json RowJson(const BenchRowRequest& request, const Engine& engine,
@@ -104,8 +106,7 @@ Status MeasureRow(const BenchRowRequest& request) {
   PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
                        engine->Tokenize(PseudoText(request.prompt_tokens), {}));
   prompt.resize(request.prompt_tokens);
-  PKV_ASSIGN_OR_RETURN(const Sessions sessions,
-                       NewSessions(request, engine.get()));
+  PKV_ASSIGN_OR_RETURN(Sessions sessions, NewSessions(request, engine.get()));
   Session* const first = sessions.pointers[0];
   const InterruptScope scope;
   const Stopwatch prefill;
@@ -119,7 +120,7 @@ Status MeasureRow(const BenchRowRequest& request) {
         generation,
         request.sequences == 1
             ? GenerateAlone(first, request.n_gen)
-            : GenerateTogether(engine.get(), sessions.pointers, request.n_gen));
+            : GenerateTogether(engine.get(), &sessions, request.n_gen));
   }
   if (StopRequested()) return Status::Cancelled();
   const Timings timings =

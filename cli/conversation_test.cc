@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "pyramidkv/batch.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -61,6 +62,9 @@ class FakeSession final : public Session {
   int position() const override { return position_; }
   std::span<const int> tokens() const override { return {}; }
   Status Save(const std::string&) override { return {}; }
+  Result<std::unique_ptr<Session>> Fork() override {
+    return Status::Runtime("no forks");
+  }
   int context_size() const override { return context_; }
   KvReport Report() const override { return {}; }
   void SetTrace(std::function<void(std::string_view)>) override {}
@@ -107,6 +111,9 @@ class FakeEngine final : public Engine {
   }
   Status DecodeBatch(std::span<Session* const>, std::span<const int>) override {
     return {};
+  }
+  Result<std::unique_ptr<Batch>> NewBatch(const BatchOptions&) override {
+    return Status::Runtime("no batches");
   }
 
   std::vector<std::string> reads;

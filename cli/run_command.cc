@@ -217,23 +217,38 @@ Result<Generation> Answer(Session* session, const GenerateOptions& options,
   return none;
 }
 
+struct Loaded {
+  std::unique_ptr<Engine> engine;
+  double ms = 0;
+  std::unique_ptr<Session> context;  // of many questions; forked for each
+};
+
+Result<std::unique_ptr<Session>> LoadContext(const RunFlags& flags,
+                                             const RunInput& input,
+                                             Loaded* loaded) {
+  const LoadOptions options{.context_size = flags.model.context_size,
+                            .max_new_tokens = input.generation.max_tokens};
+  if (!flags.many) return loaded->engine->LoadSession(flags.load_file, options);
+  if (loaded->context == nullptr) {
+    PKV_ASSIGN_OR_RETURN(loaded->context,
+                         loaded->engine->LoadSession(flags.load_file, options));
+  }
+  return loaded->context->Fork();
+}
+
 // Opens the session that is asked for.
 Result<std::unique_ptr<Session>> OpenSession(const RunFlags& flags,
                                              const RunInput& input,
-                                             Engine* engine,
+                                             Loaded* loaded,
                                              RunResult* result) {
-  const int context_size = flags.model.context_size;
   if (flags.load_file.empty()) {
-    return engine->NewSession({.kv = input.spec,
-                               .context_size = context_size,
-                               .max_new_tokens = input.generation.max_tokens});
+    return loaded->engine->NewSession(
+        {.kv = input.spec,
+         .context_size = flags.model.context_size,
+         .max_new_tokens = input.generation.max_tokens});
   }
   const Stopwatch restore;
-  PKV_ASSIGN_OR_RETURN(
-      auto session,
-      engine->LoadSession(flags.load_file,
-                          {.context_size = context_size,
-                           .max_new_tokens = input.generation.max_tokens}));
+  PKV_ASSIGN_OR_RETURN(auto session, LoadContext(flags, input, loaded));
   result->restore_ms = restore.Milliseconds();
   result->restored_tokens = session->position();
   return session;
@@ -252,24 +267,19 @@ Status SaveSession(const RunFlags& flags, Session* session, RunResult* result) {
   return {};
 }
 
-struct Loaded {
-  std::unique_ptr<Engine> engine;
-  double ms = 0;
-};
-
 Result<Loaded> LoadEngine(const RunFlags& flags) {
   const Stopwatch load;
   PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
-  return Loaded{std::move(engine), load.Milliseconds()};
+  return Loaded{std::move(engine), load.Milliseconds(), nullptr};
 }
 
 Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
-                          const Loaded& loaded, RunOutputs* outputs) {
+                          Loaded* loaded, RunOutputs* outputs) {
   RunResult result;
-  Engine* const engine = loaded.engine.get();
+  Engine* const engine = loaded->engine.get();
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
-                       OpenSession(flags, input, engine, &result));
+                       OpenSession(flags, input, loaded, &result));
   PKV_ASSIGN_OR_RETURN(const std::vector<int> prompt,
                        PromptIds(flags, input, *engine, session->tokens()));
   if (outputs->trace) {
@@ -293,7 +303,7 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
                        Answer(session.get(), options, outputs));
   result.model = engine->info().name;
   result.prompt_tokens = static_cast<int>(prompt.size());
-  result.timings = MakeTimings(loaded.ms, prefill_ms, result.prompt_tokens,
+  result.timings = MakeTimings(loaded->ms, prefill_ms, result.prompt_tokens,
                                result.generation);
   result.kv = session->Report();
   if (!flags.save_file.empty()) {
@@ -362,7 +372,7 @@ namespace {
 
 // What is known without the model was checked.
 Status RunInputWith(const RunFlags& flags, const RunInput& input,
-                    const Loaded& loaded, RunOutputs* outputs) {
+                    Loaded* loaded, RunOutputs* outputs) {
   const Result<RunResult> result = Measure(flags, input, loaded, outputs);
   if (result.ok() && outputs->stdout_status.ok()) {
     outputs->stdout_status = WriteStdout(TextEnd(flags, input, *result));
@@ -383,8 +393,8 @@ Status RunPrompt(const RunFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const RunInput input, ReadInput(flags));
   RunOutputs outputs;
   PKV_RETURN_IF_ERROR(OpenOutputs(flags, &outputs));
-  PKV_ASSIGN_OR_RETURN(const Loaded loaded, LoadEngine(flags));
-  return RunInputWith(flags, input, loaded, &outputs);
+  PKV_ASSIGN_OR_RETURN(Loaded loaded, LoadEngine(flags));
+  return RunInputWith(flags, input, &loaded, &outputs);
 }
 
 Status RunQuestions(RunFlags flags, std::span<const std::string> questions) {
@@ -400,7 +410,7 @@ Status RunQuestions(RunFlags flags, std::span<const std::string> questions) {
     if (!flags.json) {
       PKV_RETURN_IF_ERROR(WriteStdout(fmt::format("> {}\n", question)));
     }
-    PKV_RETURN_IF_ERROR(RunInputWith(flags, input, loaded, &outputs));
+    PKV_RETURN_IF_ERROR(RunInputWith(flags, input, &loaded, &outputs));
   }
   return {};
 }

@@ -34,8 +34,8 @@ void AddSaveSession(CLI::App* app, std::string* path);
 
 Status RunPrompt(const RunFlags& flags);
 
-// The same for each of `questions`, with the model loaded once: every one is
-// asked of the stored session as it is in its file.
+// The same for each of `questions`, with model and session loaded once: every
+// one is asked of a fork of the stored session.
 // REQUIRES: flags name a session to load, no prompt and no files to write.
 Status RunQuestions(RunFlags flags, std::span<const std::string> questions);
 

@@ -10,8 +10,10 @@
 //
 // Whole programs: examples/.
 //
-// Thread safety: an Engine and all its sessions belong to one thread at a
-// time; tokenizer functions are const and may be called from any thread.
+// Thread safety: an Engine, its sessions and its batches compute in one thread
+// at a time, whichever it is. From any thread, at any time: the const functions
+// of Engine, and what batch.h says of Submit and Cancel. An Engine outlives its
+// sessions and batches, which may end in any order.
 
 #ifndef PYRAMIDKV_ENGINE_H_
 #define PYRAMIDKV_ENGINE_H_
@@ -30,6 +32,9 @@
 #include "pyramidkv/status.h"
 
 namespace pyramidkv {
+
+class Batch;          // pyramidkv/batch.h
+struct BatchOptions;  // pyramidkv/batch.h
 
 // Arithmetic of the matrix products. kF32: everything in f32 (the reference
 // of the parity tests). Else generated rows are multiplied with the quantised
@@ -125,8 +130,8 @@ struct GenerateOptions {
   // Text that ends the answer and is not returned. The name of a control token
   // ("<|im_end|>") stands for the token, which shows no text otherwise.
   std::vector<std::string> stop;
-  std::vector<int> forced;        // ids to decode instead of sampling
-  int logprobs = -1;              // >= 0: fill GeneratedToken::top
+  std::vector<int> forced;  // ids to decode instead of sampling
+  int logprobs = -1;        // >= 0: fill GeneratedToken::top
   SamplingOptions sampling;
   // Called with each piece of text as it is certain (a prefix of a stop
   // string or of a UTF-8 character is held back). May be empty.
@@ -187,6 +192,16 @@ class Session {
   // that made the session unusable.
   virtual Status Save(const std::string& path) = 0;
 
+  // A second session that goes on from here, to the bit as this one would.
+  // Neither notices what the other does, and they end in any order. Memory is
+  // shared until one side writes: a fork costs its lists, one page of each KV
+  // head that it appends to, and of a cold tier the index. Entries that leave
+  // later go into a file of its own; the shared file stays until the last of
+  // its readers ends. Report().peak_bytes counts on from here. The trace is not
+  // taken over. Errors: kRuntime after an error that made this session
+  // unusable, or without memory or files.
+  virtual Result<std::unique_ptr<Session>> Fork() = 0;
+
   // One JSON line per compaction of a KV head (docs/json.md) goes to `sink`.
   virtual void SetTrace(std::function<void(std::string_view line)> sink) = 0;
 };
@@ -197,7 +212,7 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual const ModelInfo& info() const = 0;
-  virtual Compute compute() const = 0;  // kF32 or kBf16: what kAuto became
+  virtual Compute compute() const = 0;  // never kAuto: what it became
   virtual int threads() const = 0;
 
   virtual Result<std::vector<int>> Tokenize(
@@ -230,9 +245,15 @@ class Engine {
                             const Progress& progress) = 0;
 
   // One decode step of several sessions: sessions[i] appends tokens[i] and
-  // then has new logits. A session may not appear twice.
+  // then has new logits. A session may not appear twice. After an error the
+  // sessions that it befell are unusable, and the others have gone on; the
+  // first one's is returned.
   virtual Status DecodeBatch(std::span<Session* const> sessions,
                              std::span<const int> tokens) = 0;
+
+  // Many requests at once, a step at a time (batch.h). Errors: kUsage.
+  virtual Result<std::unique_ptr<Batch>> NewBatch(
+      const BatchOptions& options) = 0;
 };
 
 }  // namespace pyramidkv

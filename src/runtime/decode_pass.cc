@@ -25,57 +25,78 @@ DecodePass::DecodePass(const ForwardContext& context)
   rotations_.Resize(p, kMaxRows);
 }
 
-Status DecodePass::Run(std::span<const DecodeRow> rows, float* logits) {
-  const HyperParams& p = params_;
+void DecodePass::Begin(std::span<const DecodeRow> rows) {
   states_.clear();
-  for (size_t r = 0; r < rows.size(); ++r) {
-    RowState state{rows[r].sequence, rows[r].sequence->position, 0};
-    if (r > 0 && states_.back().sequence == state.sequence) {
+  sequences_.clear();
+  for (const DecodeRow& row : rows) {
+    RowState state{row.sequence, row.sequence->position, 0, false};
+    if (!states_.empty() && states_.back().sequence == state.sequence) {
       state.position = states_.back().position + 1;
     }
     states_.push_back(state);
-    EmbedToken(*context_.model, rows[r].token,
-               hidden_.data() + r * p.embedding);
-    rotations_.Set(static_cast<int>(r),
-                   state.position - state.sequence->cache.rope_shift());
+    sequences_.push_back(row.sequence);
   }
-  for (int r = this->rows() - 2; r >= 0; --r) {
-    if (states_[r].sequence == states_[r + 1].sequence) {
-      states_[r].later = states_[r + 1].later + 1;
+  for (int r = this->rows() - 1; r >= 0; --r) {
+    RowState& state = states_[r];
+    if (r + 1 < this->rows() && state.sequence == states_[r + 1].sequence) {
+      state.later = states_[r + 1].later + 1;
+      continue;
     }
+    const Status room = state.sequence->MakeRoom(1, context_.pool);
+    if (!room.ok()) Fail(state.sequence, room);
   }
-  sequences_.clear();
-  for (const RowState& state : states_) sequences_.push_back(state.sequence);
+}
+
+void DecodePass::Fail(const Sequence* sequence, const Status& status) {
+  for (int r = 0; r < rows(); ++r) {
+    if (sequences_[r] != sequence) continue;
+    states_[r].failed = true;
+    status_[r] = status;
+  }
+}
+
+void DecodePass::Run(std::span<const DecodeRow> rows, float* logits,
+                     std::span<Status> status) {
+  const HyperParams& p = params_;
+  status_ = status;
+  std::fill(status.begin(), status.end(), Status());
+  Begin(rows);
+  for (int r = 0; r < this->rows(); ++r) {
+    EmbedToken(*context_.model, rows[r].token,
+               hidden_.data() + size_t(r) * p.embedding);
+    rotations_.Set(r, states_[r].position - sequences_[r]->cache.rope_shift());
+  }
   block_rows_.Set(this->rows());
   recall_.Select(0, sequences_, hidden_.data(), rotations_);
-  for (int layer = 0; layer < p.layers; ++layer) {
-    PKV_RETURN_IF_ERROR(RunLayer(layer));
-  }
+  for (int layer = 0; layer < p.layers; ++layer) RunLayer(layer);
+  EndRows();
+  Output(hidden_.data(), this->rows(), logits);
+}
+
+void DecodePass::EndRows() {
   for (const RowState& state : states_) {
     state.sequence->position = state.position + 1;
   }
   for (const RowState& state : states_) {
-    if (state.later > 0) continue;
-    PKV_RETURN_IF_ERROR(state.sequence->AfterRows(context_.pool));
+    if (state.later > 0 || state.failed) continue;
+    const Status evicted = state.sequence->AfterRows(context_.pool);
+    if (!evicted.ok()) Fail(state.sequence, evicted);
   }
-  Output(hidden_.data(), this->rows(), logits);
-  return {};
 }
 
-Status DecodePass::RunLayer(int layer) {
+void DecodePass::RunLayer(int layer) {
   const Block block(context_, layer, rotations_);
   float* const hidden = hidden_.data();
   block.Project(hidden, &block_rows_, &block_scratch_,
                 {q_.data(), k_.data(), v_.data()});
-  PKV_RETURN_IF_ERROR(Append(layer));
-  PKV_RETURN_IF_ERROR(FetchCold(layer));
-  PKV_RETURN_IF_ERROR(Attend(layer));
+  Append(layer);
+  FetchCold(layer);
+  Attend(layer);
   block.AddAttention(attention_.data(), &block_rows_, &block_scratch_, hidden);
   if (layer + 1 < params_.layers) {
     recall_.Select(layer + 1, sequences_, hidden, rotations_);
   }
   block.AddFeedForward(&block_rows_, &block_scratch_, hidden);
-  return {};
 }
 
 void DecodePass::Output(const float* hidden, int rows, float* logits) {
@@ -95,38 +116,45 @@ void DecodePass::Output(const float* hidden, int rows, float* logits) {
   }
 }
 
-Status DecodePass::Append(int layer) {
-  const HyperParams& p = params_;
-  const size_t width = size_t(p.kv_heads) * p.head_dim;
+void DecodePass::Append(int layer) {
   for (int r = 0; r < rows(); ++r) {
-    const RowState& state = states_[r];
-    KvCache& cache = state.sequence->cache;
-    for (int h = 0; h < p.kv_heads; ++h) {
-      const size_t offset = r * width + size_t(h) * p.head_dim;
-      PKV_RETURN_IF_ERROR(cache.Append(layer, h, state.position, 1,
-                                       k_.data() + offset, v_.data() + offset,
-                                       p.head_dim));
-      const int visible =
-          state.sequence->plan.FirstVisible(layer, state.position - kMaxRows);
-      if (visible > 0) cache.DropBefore(layer, h, visible);
-    }
+    if (states_[r].failed) continue;
+    const Status appended = AppendRow(layer, r);
+    if (!appended.ok()) Fail(sequences_[r], appended);
+  }
+}
+
+Status DecodePass::AppendRow(int layer, int row) {
+  const HyperParams& p = params_;
+  const RowState& state = states_[row];
+  KvCache& cache = state.sequence->cache;
+  const size_t first = size_t(row) * p.kv_heads * p.head_dim;
+  for (int h = 0; h < p.kv_heads; ++h) {
+    const size_t offset = first + size_t(h) * p.head_dim;
+    PKV_RETURN_IF_ERROR(cache.Append(layer, h, state.position, 1,
+                                     k_.data() + offset, v_.data() + offset,
+                                     p.head_dim));
+    const int visible =
+        state.sequence->plan.FirstVisible(layer, state.position - kMaxRows);
+    if (visible > 0) cache.DropBefore(layer, h, visible);
   }
   return {};
 }
 
 // The first views of what recall_ selected for the layer.
-Status DecodePass::FetchCold(int layer) {
+void DecodePass::FetchCold(int layer) {
   cold_.resize(size_t(rows()) * params_.kv_heads);
   for (int r = 0; r < rows(); ++r) {
     ColdTier* const cold = sequences_[r]->cold.get();
     for (int h = 0; h < params_.kv_heads; ++h) {
       ColdView& view = cold_[r * params_.kv_heads + h];
       view.first = view.length = view.selected = 0;
-      if (cold == nullptr || cold->length(layer, h) == 0) continue;
-      PKV_RETURN_IF_ERROR(cold->Fetch(layer, h, &view));
+      if (cold == nullptr || states_[r].failed) continue;
+      if (cold->length(layer, h) == 0) continue;
+      const Status fetched = cold->Fetch(layer, h, &view);
+      if (!fetched.ok()) Fail(sequences_[r], fetched);
     }
   }
-  return {};
 }
 
 DecodeQuery DecodePass::QueryOf(int row, int head) const {
@@ -194,27 +222,36 @@ void DecodePass::RunTasks() {
 }
 
 // Where memory does not take at once what was selected of cold tiers.
-Status DecodePass::AttendFurtherViews(int layer) {
+void DecodePass::AttendFurtherViews(int layer) {
   for (;;) {
     tasks_.clear();
     for (int i = 0; i < static_cast<int>(cold_.size()); ++i) {
-      if (cold_[i].last()) continue;
-      PKV_RETURN_IF_ERROR(sequences_[i / params_.kv_heads]->cold->Fetch(
-          layer, i % params_.kv_heads, &cold_[i]));
+      const int row = i / params_.kv_heads;
+      if (states_[row].failed || cold_[i].last()) continue;
+      const Status fetched =
+          sequences_[row]->cold->Fetch(layer, i % params_.kv_heads, &cold_[i]);
+      if (!fetched.ok()) {
+        Fail(sequences_[row], fetched);
+        continue;
+      }
       AddColdTasks(i);
     }
-    if (tasks_.empty()) return {};
+    if (tasks_.empty()) return;
     RunTasks();
   }
 }
 
-Status DecodePass::Attend(int layer) {
+void DecodePass::Attend(int layer) {
   const HyperParams& p = params_;
   tasks_.clear();
   merges_.clear();
   size_t result = 0, weights = 0;
   bool gathers = false;
   for (int r = 0; r < rows(); ++r) {
+    if (states_[r].failed) {  // merges count over all rows and KV heads
+      merges_.resize(merges_.size() + p.kv_heads);
+      continue;
+    }
     QueryObserver& observer = *states_[r].sequence->compressor.observer();
     observer.ObserveRow(
         layer, states_[r].position - states_[r].sequence->cache.rope_shift(),
@@ -225,8 +262,13 @@ Status DecodePass::Attend(int layer) {
   results_.Resize(result);
   weights_.Resize(weights);
   RunTasks();
-  PKV_RETURN_IF_ERROR(AttendFurtherViews(layer));
+  AttendFurtherViews(layer);
   block_rows_.ForEach([&](int r) {
+    if (states_[r].failed) {  // numbers, which nobody reads
+      const size_t width = size_t(p.heads) * p.head_dim;
+      std::fill_n(attention_.data() + r * width, width, 0.0f);
+      return;
+    }
     for (int h = 0; h < p.kv_heads; ++h) {
       const Merge& m = merges_[r * p.kv_heads + h];
       MergeDecodeParts(results_.data() + m.result, m.parts, p.group(),
@@ -234,7 +276,6 @@ Status DecodePass::Attend(int layer) {
     }
   });
   if (gathers) GatherReceived(layer);
-  return {};
 }
 
 // Rows of a sequence one after the other: how many come at once must not show.

@@ -33,9 +33,12 @@ class DecodePass {
   explicit DecodePass(const ForwardContext& context);
 
   // Up to kMaxRows rows; rows of one sequence are consecutive. logits:
-  // [rows, vocabulary]. Raises the sequences' positions. After an error
-  // (kRuntime: no memory) they are in an unspecified state.
-  Status Run(std::span<const DecodeRow> rows, float* logits);
+  // [rows, vocabulary]. Makes room for the rows (Sequence::MakeRoom) and raises
+  // the sequences' positions. status: [rows], of each row's sequence: one that
+  // fails (kDoesNotFit; kRuntime: no memory, no disk) is in an unspecified
+  // state afterwards, and its logits are of no use; the others never notice.
+  void Run(std::span<const DecodeRow> rows, float* logits,
+           std::span<Status> status);
 
   // Output norm and output matrix over hidden states [rows, embedding],
   // rows <= kMaxRows, into logits [rows, vocabulary].
@@ -45,7 +48,8 @@ class DecodePass {
   struct RowState {
     Sequence* sequence = nullptr;
     int position = 0;
-    int later = 0;  // rows of the same sequence after this one
+    int later = 0;        // rows of the same sequence after this one
+    bool failed = false;  // its sequence takes no further part
   };
   struct Task {  // one part of a segment for one row and KV head
     Segment segment;
@@ -63,14 +67,18 @@ class DecodePass {
     Sequence* sequence = nullptr;
   };
 
-  Status RunLayer(int layer);
-  Status Append(int layer);
-  Status FetchCold(int layer);
-  Status Attend(int layer);
+  void Begin(std::span<const DecodeRow> rows);
+  void Fail(const Sequence* sequence, const Status& status);
+  void RunLayer(int layer);
+  void Append(int layer);
+  Status AppendRow(int layer, int row);
+  void FetchCold(int layer);
+  void Attend(int layer);
+  void EndRows();
   void AddRow(int layer, int row, size_t* result, size_t* weights);
   // Of what was fetched; `head` counts over rows and KV heads.
   void AddColdTasks(int head);
-  Status AttendFurtherViews(int layer);
+  void AttendFurtherViews(int layer);
   void RunTasks();
   DecodeQuery QueryOf(int row, int head) const;
   void GatherReceived(int layer);
@@ -79,6 +87,7 @@ class DecodePass {
   ForwardContext context_;
   const HyperParams& params_;
   std::vector<RowState> states_;
+  std::span<Status> status_;          // by row
   std::vector<Sequence*> sequences_;  // by row
   Recall recall_;
   std::vector<ColdView> cold_;  // [rows, kv_heads], of the current layer

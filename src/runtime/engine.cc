@@ -8,7 +8,9 @@
 #include "base/processors.h"
 #include "fmt/format.h"
 #include "kernels/matmul_int8.h"
+#include "pyramidkv/batch.h"
 #include "runtime/model_skew.h"
+#include "runtime/scheduler.h"
 #include "runtime/session.h"
 
 namespace pyramidkv {
@@ -92,6 +94,7 @@ class EngineImpl final : public Engine {
                     const Progress& progress) override;
   Status DecodeBatch(std::span<Session* const> sessions,
                      std::span<const int> tokens) override;
+  Result<std::unique_ptr<Batch>> NewBatch(const BatchOptions& options) override;
 
  private:
   static Compute Resolve(Compute compute) {
@@ -197,13 +200,20 @@ Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,
     }
   }
   std::vector<float> logits;
+  std::vector<Status> status(own.size());
   for (size_t i = 0; i < own.size(); i += kMaxRows) {
     const size_t count = std::min<size_t>(kMaxRows, own.size() - i);
-    PKV_RETURN_IF_ERROR(
-        SessionImpl::DecodeRows(Parts(), std::span(own).subspan(i, count),
-                                tokens.subspan(i, count), &logits));
+    SessionImpl::DecodeRows(Parts(), std::span(own).subspan(i, count),
+                            tokens.subspan(i, count), &logits,
+                            std::span(status).subspan(i, count));
   }
+  for (Status& s : status) PKV_RETURN_IF_ERROR(std::move(s));
   return {};
+}
+
+Result<std::unique_ptr<Batch>> EngineImpl::NewBatch(
+    const BatchOptions& options) {
+  return Scheduler::Create(Parts(), &pages_, options);
 }
 
 }  // namespace

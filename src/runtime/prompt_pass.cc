@@ -10,6 +10,7 @@ namespace {
 
 // Work of one Step: enough for every thread, tens of milliseconds.
 constexpr double kWaveFlops = 2e10;
+constexpr double kAttentionCost = 2;  // of its products, by those of weights
 constexpr int kMaxWaveRows = 16 * kPromptTile;
 
 // Every later token attends to the first ones, so that their rounding is
@@ -38,11 +39,17 @@ int TileRows(const ForwardContext& context, int rows) {
   return best;
 }
 
-int WaveTiles(const HyperParams& p, int tile_rows, int threads) {
+// A row of one layer that sees `entries`.
+double RowFlops(const HyperParams& p, int entries) {
   const double weights = double{1.0} * p.embedding *
                          (2.0 * p.heads * p.head_dim +
                           2.0 * p.kv_heads * p.head_dim + 3.0 * p.feed_forward);
-  const int tiles = static_cast<int>(kWaveFlops / (2 * weights * tile_rows));
+  return 2 * weights +
+         kAttentionCost * 4 * p.heads * p.head_dim * double(entries);
+}
+
+int WaveTiles(const HyperParams& p, int tile_rows, int threads) {
+  const int tiles = static_cast<int>(kWaveFlops / (RowFlops(p, 0) * tile_rows));
   return std::max(std::clamp(tiles, 1, kMaxWaveRows / tile_rows), threads);
 }
 
@@ -107,8 +114,12 @@ void PromptPass::AddRepetitions(std::span<const int> repeat) {
   }
 }
 
+// The last wave of a layer counts once the targets have taken the layer.
 int64_t PromptPass::done() const {
-  return (int64_t{layer_} * tiles_ + tile_) * tile_rows_;
+  if (complete_) return total();
+  const int layer = std::min(layer_, params_.layers - 1);
+  const int tile = tile_ < tiles_ ? tile_ : wave_;
+  return (int64_t{layer} * tiles_ + tile) * tile_rows_;
 }
 
 int64_t PromptPass::total() const {
@@ -197,16 +208,28 @@ void PromptPass::EmbedTile(int tile) {
 }
 
 Result<bool> PromptPass::Step() {
-  if (layer_ == params_.layers) return true;
-  PackLayer(context_, layer_);
-  if (tile_ == 0) PKV_RETURN_IF_ERROR(BeginLayer());
-  const int first = tile_;
-  // Repetitions write their keys over each other: one at a time.
-  int count = 1;
-  while (count < wave_tiles_ && first + count < tiles_ &&
-         tile_segment_[first + count] == tile_segment_[first]) {
-    ++count;
+  if (complete_) return true;
+  if (layer_ < params_.layers && tile_ < tiles_) {
+    if (tile_ == 0) PKV_RETURN_IF_ERROR(BeginLayer());
+    RunWave();
+    return false;
   }
+  // Of a layer, and at last of the whole: one target after the other.
+  Sequence* const target = targets_[target_];
+  PKV_RETURN_IF_ERROR(layer_ < params_.layers ? EndLayer(target)
+                                              : EndPass(target));
+  if (++target_ < static_cast<int>(targets_.size())) return false;
+  complete_ = layer_ == params_.layers;
+  if (complete_) return true;
+  target_ = 0;
+  if (++layer_ < params_.layers) tile_ = 0;
+  return false;
+}
+
+void PromptPass::RunWave() {
+  PackLayer(context_, layer_);
+  const int first = tile_;
+  const int count = TilesOfWave();
   context_.pool->ParallelFor(
       count, [&](int i, int worker) { ProjectTile(first + i, worker); });
   const int last = first + count - 1;
@@ -223,22 +246,36 @@ Result<bool> PromptPass::Step() {
     AttendRows(tile, worker);
     if (NeedsOutput(tile)) FinishTile(tile, worker);
   });
+  wave_ = first;
   tile_ += count;
-  if (tile_ < tiles_) return false;
-  PKV_RETURN_IF_ERROR(EndLayer());
-  tile_ = 0;
-  ++layer_;
-  if (layer_ < params_.layers) return false;
-  for (Sequence* s : targets_) {
-    PKV_RETURN_IF_ERROR(s->compressor.End(&s->cache));
-    PKV_RETURN_IF_ERROR(s->Settle());
-    s->position = position_ + rows_;
-    if (sparse_) s->prefill_mass = blocks_.covered();
-  }
-  return true;
 }
 
-// Behind the last layer only the prompt's last row is read.
+// From the next one on. Deep in a prompt fewer of them take as long.
+int PromptPass::TilesOfWave() const {
+  const int first = tile_;
+  const int entries =
+      position_ + segment_of(first).entry + first_row(first) + tile_rows_;
+  const double tile_flops = tile_rows_ * RowFlops(params_, entries);
+  const int affordable = std::max(static_cast<int>(kWaveFlops / tile_flops),
+                                  context_.pool->threads());
+  // Repetitions write their keys over each other: one at a time.
+  int count = 1;
+  while (count < std::min(wave_tiles_, affordable) && first + count < tiles_ &&
+         tile_segment_[first + count] == tile_segment_[first]) {
+    ++count;
+  }
+  return count;
+}
+
+Status PromptPass::EndPass(Sequence* target) {
+  PKV_RETURN_IF_ERROR(target->compressor.End(&target->cache));
+  PKV_RETURN_IF_ERROR(target->Settle());
+  target->position = position_ + rows_;
+  if (sparse_) target->prefill_mass = blocks_.covered();
+  return {};
+}
+
+// After the last layer only the prompt's last row is read.
 bool PromptPass::NeedsOutput(int tile) const {
   return layer_ + 1 < params_.layers ||
          (tile_segment_[tile] == 0 && first_row(tile) + tile_rows_ >= rows_);
@@ -344,7 +381,8 @@ void PromptPass::FinishTile(int tile, int worker) {
   block.AddFeedForward(&rows, &s.block, hidden);
 }
 
-Status PromptPass::EndLayer() {
+// What a target keeps of the layer.
+Status PromptPass::EndLayer(Sequence* target) {
   const LayerKeys& keys = work_.keys;
   std::vector<const float*> k, v;
   std::vector<const uint16_t*> fresh_v16;
@@ -378,11 +416,7 @@ Status PromptPass::EndLayer() {
   }
   entries.repetition = repetition;
   entries.form = context_.attention;
-  for (Sequence* s : targets_) {
-    PKV_RETURN_IF_ERROR(
-        s->compressor.OnLayer(entries, &s->cache, context_.pool));
-  }
-  return {};
+  return target->compressor.OnLayer(entries, &target->cache, context_.pool);
 }
 
 }  // namespace pyramidkv

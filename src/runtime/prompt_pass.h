@@ -11,9 +11,10 @@
 // layer behind it (KVzip): they see the context and write nothing into a
 // cache, but scorers see their queries.
 //
-// A resumable cursor over (layer, wave of row tiles): Step does one wave,
-// tens of milliseconds. Results do not depend on when Step is called, on the
-// number of threads, or on what else runs in between.
+// A resumable cursor over (layer, wave of row tiles, target): Step does one
+// wave, tens of milliseconds, or gives a layer to one target's compressor.
+// Results do not depend on when Step is called, on the number of threads, or
+// on what else runs in between.
 
 #ifndef PYRAMIDKV_RUNTIME_PROMPT_PASS_H_
 #define PYRAMIDKV_RUNTIME_PROMPT_PASS_H_
@@ -68,8 +69,9 @@ class PromptPass {
   // (prefill=streaming). Errors: Compressor::Begin, Sequence::MakeRoom.
   Status Begin(int prompt_end);
 
-  // One wave of tiles; true when the pass is complete. After an error the
-  // targets' caches are in an unspecified state.
+  // One wave of tiles, or what one target keeps of a layer; true when the pass
+  // is complete. After an error the targets' caches are in an unspecified
+  // state.
   Result<bool> Step();
 
   int64_t done() const;  // rows times layers
@@ -105,7 +107,10 @@ class PromptPass {
   }
   bool NeedsAttention(int tile) const;
   bool NeedsOutput(int tile) const;
-  Status EndLayer();
+  int TilesOfWave() const;
+  void RunWave();
+  Status EndLayer(Sequence* target);
+  Status EndPass(Sequence* target);
 
   const Segment& segment_of(int tile) const {
     return segments_[tile_segment_[tile]];
@@ -134,9 +139,12 @@ class PromptPass {
   std::vector<Segment> segments_;  // the prompt, then repetitions
   std::vector<int> tile_segment_;  // [tiles]
   int tiles_ = 0;
-  int wave_tiles_;  // tiles of one Step
+  int wave_tiles_;  // most tiles of one Step
   int layer_ = 0;
-  int tile_ = 0;  // next tile of the layer
+  int tile_ = 0;    // next tile of the layer
+  int wave_ = 0;    // first tile of the last wave
+  int target_ = 0;  // that takes the layer next, once all tiles are through
+  bool complete_ = false;
 
   PromptWorkspace& work_;
   bool keep_queries_ = false;  // of all tiles, not of one wave

@@ -1,6 +1,7 @@
 #include "runtime/sequence.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cache/key_order.h"
 #include "fmt/format.h"
@@ -47,9 +48,26 @@ Status Sequence::Open(const ColdPlace& place) {
   options.resident = spec.tier.resident;
   options.victim = spec.tier.victim;
   options.directory = place.directory;
-  PKV_ASSIGN_OR_RETURN(cold, ColdTier::Create(options));
+  PKV_ASSIGN_OR_RETURN(auto tier, ColdTier::Create(options));
+  SetCold(std::move(tier));
+  return {};
+}
+
+void Sequence::SetCold(std::unique_ptr<ColdTier> tier) {
+  cold = std::move(tier);
   cache.set_evicted_sink(
       [this](const EvictedEntries& e) { return Offload(e); });
+}
+
+Status Sequence::ForkInto(Sequence* to) {
+  PKV_RETURN_IF_ERROR(to->compressor.Import(compressor.Export()));
+  if (cold != nullptr) {
+    PKV_ASSIGN_OR_RETURN(auto tier, cold->Fork());
+    to->SetCold(std::move(tier));
+  }
+  to->cache = cache.Fork();
+  to->position = position;
+  to->prefill_mass = prefill_mass;
   return {};
 }
 

@@ -56,6 +56,11 @@ struct Sequence {
   // As new.
   void Reset();
 
+  // Makes `to` go on as this one does, with all pages shared (KvCache::Fork,
+  // ColdTier::Fork). REQUIRES: `to` is new, not opened, and of the same
+  // constructor's arguments. Errors: kRuntime.
+  Status ForkInto(Sequence* to);
+
   // After generated rows: evicts what is over the budget.
   Status AfterRows(ThreadPool* pool);
 
@@ -77,6 +82,7 @@ struct Sequence {
   std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:
+  void SetCold(std::unique_ptr<ColdTier> tier);
   // From any thread: heads are compacted in parallel.
   Status Offload(const EvictedEntries& e);
   Status Renumber(int longest, ThreadPool* pool);

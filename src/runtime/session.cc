@@ -2,29 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "fmt/format.h"
 #include "runtime/model_skew.h"
+#include "runtime/prompt_reader.h"
 
 namespace pyramidkv {
-namespace {
-
-// Tokens of a streamed prompt that are read at once: enough that compressing
-// after each chunk costs little, and whole tiles for many numbers of threads.
-constexpr int kStreamingChunk = 24 * kPromptTile;
-
-bool AllFinite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(),
-                     [](float v) { return std::isfinite(v); });
-}
-
-}  // namespace
 
 SessionImpl::SessionImpl(const EngineParts& parts, PagePool* pages,
                          const CacheSpec& spec, std::string requested,
                          const SessionOptions& options)
     : parts_(parts),
+      pages_(pages),
       requested_(std::move(requested)),
       context_size_(options.context_size > 0
                         ? options.context_size
@@ -71,151 +60,111 @@ Status SessionImpl::Read(std::span<const int> tokens,
   return ReadAll(parts_, {&self, 1}, tokens, progress);
 }
 
-// Of a prompt of `total` tokens, which ends at position `end`.
-struct SessionImpl::Part {
-  std::span<const int> tokens;
-  std::span<const int> repeat;
-  size_t done = 0;  // tokens before this part
-  size_t total = 0;
-  int end = 0;
-};
-
 Result<std::vector<int>> SessionImpl::RepeatTokens(const EngineParts& parts) {
   return parts.tokenizer->Tokenize(
       "\n\nRepeat the previous context exactly.\n\n",
       {.add_special = false, .parse_special = false});
 }
 
-Status SessionImpl::RunPass(const EngineParts& parts,
-                            std::span<SessionImpl* const> sessions,
-                            const Part& part, PromptWorkspace* work,
-                            const Progress& progress) {
-  std::vector<Sequence*> sequences;
-  for (SessionImpl* s : sessions) sequences.push_back(s->sequence());
-  PromptPass pass(parts.context, part.tokens, sequences, part.repeat, work);
-  PKV_RETURN_IF_ERROR(pass.Begin(part.end));
-  // Parts of a prompt count by their tokens.
-  const int64_t scale = pass.total() / part.tokens.size();
-  for (;;) {
-    if (progress &&
-        !progress(part.done * scale + pass.done(), part.total * scale)) {
-      return Status::Cancelled();
-    }
-    PKV_ASSIGN_OR_RETURN(const bool complete, pass.Step());
-    for (SessionImpl* s : sessions) s->NotePeak();
-    if (complete) break;
-  }
-  std::vector<float> logits(parts.context.model->params().vocabulary);
-  parts.decode->Output(pass.last_hidden(), 1, logits.data());
-  if (!AllFinite(logits)) {
-    return Status::Runtime(
-        "the model gave logits that are not numbers after the prompt");
-  }
-  for (SessionImpl* s : sessions) s->logits_ = logits;
-  return {};
-}
-
-// prefill=streaming: a prompt in chunks, each compressed before the next is
-// read, so that memory is bounded by the budget and one chunk.
-Status SessionImpl::RunPasses(const EngineParts& parts,
-                              std::span<SessionImpl* const> sessions,
-                              std::span<const int> tokens,
-                              const Progress& progress) {
-  const CacheSpec& spec = sessions[0]->sequence_.compressor.spec();
-  size_t chunk = tokens.size();
-  if (spec.prefill == PrefillKind::kStreaming) {
-    chunk = std::min<size_t>(chunk, kStreamingChunk);
-  }
-  std::vector<int> repeat;
-  for (const SessionImpl* s : sessions) {
-    if (!s->sequence_.compressor.needs().repetition || !repeat.empty()) {
-      continue;
-    }
-    PKV_ASSIGN_OR_RETURN(repeat, RepeatTokens(parts));
-  }
-  Part part;
-  part.repeat = repeat;
-  part.total = tokens.size();
-  part.end = sessions[0]->position() + static_cast<int>(tokens.size());
-  PromptWorkspace work;
-  for (; part.done < tokens.size(); part.done += chunk) {
-    part.tokens =
-        tokens.subspan(part.done, std::min(chunk, tokens.size() - part.done));
-    PKV_RETURN_IF_ERROR(RunPass(parts, sessions, part, &work, progress));
-  }
-  return {};
-}
-
 Status SessionImpl::ReadAll(const EngineParts& parts,
                             std::span<SessionImpl* const> sessions,
                             std::span<const int> tokens,
                             const Progress& progress) {
-  const int before = sessions[0]->position();
-  Status status = RunPasses(parts, sessions, tokens, progress);
-  for (SessionImpl* s : sessions) {
-    if (status.ok()) {
-      s->tokens_.insert(s->tokens_.end(), tokens.begin(), tokens.end());
-    } else if (before == 0) {
-      s->sequence_.Reset();
-    } else {
-      s->failed_ = true;
+  PromptReader reader(parts, sessions, tokens);
+  PKV_RETURN_IF_ERROR(reader.Begin());
+  int64_t last = -1;
+  for (bool complete = false; !complete;) {
+    const int64_t done = reader.done();
+    if (progress && done > last && !progress(done, reader.total())) {
+      return Status::Cancelled();
     }
+    last = done;
+    PKV_ASSIGN_OR_RETURN(complete, reader.Step());
   }
-  return status;
+  return {};
 }
 
-Status SessionImpl::DecodeRows(const EngineParts& parts,
-                               std::span<SessionImpl* const> row_sessions,
-                               std::span<const int> tokens,
-                               std::vector<float>* logits) {
+void SessionImpl::TakePrompt(std::span<const int> tokens,
+                             std::span<const float> logits) {
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  logits_.assign(logits.begin(), logits.end());
+}
+
+void SessionImpl::DropPrompt(bool first) {
+  if (first) {
+    sequence_.Reset();
+  } else {
+    failed_ = true;
+  }
+}
+
+void SessionImpl::DecodeRows(const EngineParts& parts,
+                             std::span<SessionImpl* const> row_sessions,
+                             std::span<const int> tokens,
+                             std::vector<float>* logits,
+                             std::span<Status> status) {
   const size_t vocabulary = parts.context.model->params().vocabulary;
   logits->resize(tokens.size() * vocabulary);
   std::array<DecodeRow, kMaxRows> rows;  // a token allocates nothing
-  Status status;
   for (size_t i = 0; i < tokens.size(); ++i) {
     rows[i] = {row_sessions[i]->sequence(), tokens[i]};
-    if (!status.ok()) continue;
-    status = rows[i].sequence->MakeRoom(1, parts.context.pool);
   }
-  if (status.ok()) {
-    status = parts.decode->Run({rows.data(), tokens.size()}, logits->data());
-  }
-  if (status.ok() && !AllFinite(*logits)) {
-    status = Status::Runtime("the model gave logits that are not numbers");
-  }
+  parts.decode->Run({rows.data(), tokens.size()}, logits->data(), status);
   for (size_t i = 0; i < tokens.size(); ++i) {
     SessionImpl* s = row_sessions[i];
-    if (!status.ok()) {
+    const std::span<const float> row(logits->data() + i * vocabulary,
+                                     vocabulary);
+    if (status[i].ok() && !AllFinite(row)) {
+      status[i] = Status::Runtime("the model gave logits that are not numbers");
+    }
+    if (s->failed_ || !status[i].ok()) {
       s->failed_ = true;
       continue;
     }
-    const auto row = logits->begin() + i * vocabulary;
-    s->logits_.assign(row, row + vocabulary);
+    s->logits_.assign(row.begin(), row.end());
     s->tokens_.push_back(tokens[i]);
     ++s->decoded_;
     s->NotePeak();
   }
-  return status;
+}
+
+// Rows that follow each other.
+Status SessionImpl::DecodeOwnRows(std::span<const int> tokens,
+                                  std::vector<float>* logits) {
+  std::array<SessionImpl*, kMaxRows> sessions;
+  sessions.fill(this);
+  std::array<Status, kMaxRows> status;
+  DecodeRows(parts_, {sessions.data(), tokens.size()}, tokens, logits,
+             {status.data(), tokens.size()});
+  for (Status& s : status) PKV_RETURN_IF_ERROR(std::move(s));
+  return {};
 }
 
 Result<std::vector<float>> SessionImpl::Force(std::span<const int> tokens) {
   PKV_RETURN_IF_ERROR(CheckTokens(tokens));
   std::vector<float> all, chunk;
   all.reserve(tokens.size() * parts_.context.model->params().vocabulary);
-  std::array<SessionImpl*, kMaxRows> sessions;
-  sessions.fill(this);
   while (!tokens.empty()) {
     const auto part = tokens.subspan(0, std::min(RowsAtOnce(), tokens.size()));
     tokens = tokens.subspan(part.size());
-    PKV_RETURN_IF_ERROR(
-        DecodeRows(parts_, {sessions.data(), part.size()}, part, &chunk));
+    PKV_RETURN_IF_ERROR(DecodeOwnRows(part, &chunk));
     all.insert(all.end(), chunk.begin(), chunk.end());
   }
   return all;
 }
 
-void SessionImpl::NotePeak() {
-  peak_bytes_ = std::max(peak_bytes_, sequence_.bytes());
+Result<std::unique_ptr<Session>> SessionImpl::Fork() {
+  PKV_RETURN_IF_ERROR(CheckTokens({}));
+  SessionOptions options;
+  options.context_size = context_size_;
+  options.max_new_tokens = max_new_tokens_;
+  auto fork = std::make_unique<SessionImpl>(
+      parts_, pages_, sequence_.compressor.spec(), requested_, options);
+  PKV_RETURN_IF_ERROR(sequence_.ForkInto(&fork->sequence_));
+  fork->logits_ = logits_;
+  fork->tokens_ = tokens_;
+  fork->peak_bytes_ = peak_bytes_;
+  return std::unique_ptr<Session>(std::move(fork));
 }
 
 std::optional<KvTierReport> SessionImpl::TierReport() const {

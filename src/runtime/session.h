@@ -3,22 +3,30 @@
 #ifndef PYRAMIDKV_RUNTIME_SESSION_H_
 #define PYRAMIDKV_RUNTIME_SESSION_H_
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "pyramidkv/engine.h"
 #include "runtime/decode_pass.h"
-#include "runtime/prompt_pass.h"
 #include "runtime/sequence.h"
 #include "runtime/session_file.h"
+#include "text/answer.h"
 #include "text/text.h"
 
 namespace pyramidkv {
 
 struct SessionHead;  // runtime/session_state.h
 class StateReader;   // runtime/session_stream.h
+
+inline bool AllFinite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](float v) { return std::isfinite(v); });
+}
 
 // What sessions borrow from their engine, which outlives them.
 struct EngineParts {
@@ -47,6 +55,7 @@ class SessionImpl final : public Session {
   int context_size() const override { return context_size_; }
   KvReport Report() const override;
   Status Save(const std::string& path) override;
+  Result<std::unique_ptr<Session>> Fork() override;
   void SetTrace(std::function<void(std::string_view)> sink) override {
     sequence_.compressor.set_trace(std::move(sink));
   }
@@ -76,33 +85,38 @@ class SessionImpl final : public Session {
 
   // Decodes up to kMaxRows rows of several sessions; logits [rows,
   // vocabulary]. Each session's own logits are those of its last row.
-  static Status DecodeRows(const EngineParts& parts,
-                           std::span<SessionImpl* const> row_sessions,
-                           std::span<const int> tokens,
-                           std::vector<float>* logits);
+  // status: [rows], of each row's session. One that fails is unusable from then
+  // on; the others have gone on.
+  static void DecodeRows(const EngineParts& parts,
+                         std::span<SessionImpl* const> row_sessions,
+                         std::span<const int> tokens,
+                         std::vector<float>* logits, std::span<Status> status);
+
+  // An answer from here on. Errors: as Generate, before its first token.
+  Result<std::unique_ptr<Answer>> BeginAnswer(
+      const GenerateOptions& options) const;
+  // One token more can be decoded.
+  bool HasRoom() const {
+    return position() < context_size_ || sequence_.renumbers();
+  }
+  bool usable() const { return !failed_; }
+
+  // --- of a prompt that is being read (PromptReader) ---
+  void TakePrompt(std::span<const int> tokens, std::span<const float> logits);
+  // Stopped half-way; first: nothing had been read before it.
+  void DropPrompt(bool first);
+  void NotePeak() { peak_bytes_ = std::max(peak_bytes_, sequence_.bytes()); }
 
  private:
-  struct Part;  // of a prompt
-  static Status RunPass(const EngineParts& parts,
-                        std::span<SessionImpl* const> sessions,
-                        const Part& part, PromptWorkspace* work,
-                        const Progress& progress);
-  static Status RunPasses(const EngineParts& parts,
-                          std::span<SessionImpl* const> sessions,
-                          std::span<const int> tokens,
-                          const Progress& progress);
   size_t RowsAtOnce() const { return sequence_.RowsAtOnce(); }
-  class Answer;  // in generate.cc
-  Status AddForced(std::span<const int> forced, Answer* answer,
-                   Sampler* sampler);
-  Status AddSampled(size_t limit, bool shown, Answer* answer, Sampler* sampler,
-                    bool ignore_eos);
-  void NotePeak();
+  Status DecodeOwnRows(std::span<const int> tokens, std::vector<float>* logits);
+  Status AddForced(Answer* answer);
   std::optional<KvTierReport> TierReport() const;
   SessionHead Head() const;
   Status Restore(SessionHead head, SessionFileReader* file, StateReader* in);
 
   EngineParts parts_;
+  PagePool* pages_;
   std::string requested_;
   int context_size_;
   int max_new_tokens_;

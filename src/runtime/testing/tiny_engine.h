@@ -49,6 +49,12 @@ inline std::unique_ptr<Session> MakeSession(Engine* engine,
   return session.ok() ? std::move(*session) : nullptr;
 }
 
+inline std::unique_ptr<Session> ForkOf(Session* session) {
+  auto fork = session->Fork();
+  EXPECT_TRUE(fork.ok()) << fork.status().message();
+  return fork.ok() ? std::move(*fork) : nullptr;
+}
+
 inline std::vector<float> Logits(const Session& session) {
   const auto logits = session.logits();
   return {logits.begin(), logits.end()};
