@@ -1,5 +1,6 @@
 // Architectures as data that the loader and the forward pass read: all that
-// tells one from another. Each row follows what llama.cpp does with such a file.
+// tells one from another. Each row follows what llama.cpp does with such a
+// file.
 
 #ifndef PYRAMIDKV_MODEL_ARCHITECTURE_H_
 #define PYRAMIDKV_MODEL_ARCHITECTURE_H_
