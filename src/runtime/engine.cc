@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "base/processors.h"
 #include "fmt/format.h"
 #include "kernels/matmul_int8.h"
 #include "pyramidkv/batch.h"
+#include "runtime/block.h"
 #include "runtime/model_skew.h"
 #include "runtime/scheduler.h"
 #include "runtime/session.h"
@@ -18,8 +20,9 @@ namespace {
 
 bool AllTiled(std::span<const LayerWeights> layers) {
   return std::all_of(layers.begin(), layers.end(), [](const LayerWeights& w) {
-    return w.q.tiles && w.k.tiles && w.v.tiles && w.output.tiles &&
-           w.gate.tiles && w.up.tiles && w.down.tiles;
+    return std::all_of(
+        std::begin(kLayerMatrices), std::end(kLayerMatrices),
+        [&](const LayerMatrix& m) { return (w.*m.weights).tiles != nullptr; });
   });
 }
 
