@@ -46,6 +46,10 @@ std::vector<std::string> ExampleSpecs(std::string_view profile) {
            "pyramidkv,keep=0.3,type=int8,scale=tensor,recent_type=int8",
            "snapkv-wide,keep=0.3,top_type=int8,type=int4",
            "h2o,keep=0.3,top_type=f16,top=0.5,type_k=int4,type_v=int2",
+           "snapkv,keep=0.3,top_type=f16,type=int8,scale=tensor",
+           "snapkv,keep=0.3,top_type=int8,type=int4,scale=channel",
+           "snapkv,keep=0.3,remainder=cluster,merge=mean,top_type=f16,"
+           "type=int4",
        }) {
     specs.emplace_back(combination);
   }

@@ -141,14 +141,7 @@ Status CheckTop(const CacheSpec& s) {
         "int8 beside coarser types",
         type, FindSpecKey("type_k")->get(s), FindSpecKey("type_v")->get(s)));
   }
-  std::string_view with;
-  if (s.storage.scale != ScaleKind::kToken) with = "scale";
-  if (s.tier.remainder != Remainder::kDrop) with = "remainder";
-  if (s.storage.positions != Positions::kOriginal) with = "positions";
-  if (with.empty()) return Status();
-  return Status::Usage(fmt::format(
-      "top_type={} does not go with {}={}; allowed: {}={}", type, with,
-      FindSpecKey(with)->get(s), with, FindSpecKey(with)->get(CacheSpec())));
+  return Status();
 }
 
 }  // namespace pyramidkv

@@ -79,6 +79,30 @@ TEST(TopType, BytesAreWithinMemoryAndReported) {
   }
 }
 
+// Whatever else moves entries, or shares their scales.
+TEST(TopType, GoesWithOtherScalesAndRemainders) {
+  auto engine = TinyEngine(Options(), 2, Compute::kF32);
+  for (const std::string more :
+       {",type=int4,scale=tensor", ",type=int4,scale=channel",
+        ",type=int4,remainder=cluster",
+        ",type=int4,evict=both,remainder=cluster",
+        ",type=int4,remainder=offload,fetch=0.5",
+        ",type_v=int4,positions=renumber,evict=both"}) {
+    const std::string kv = "snapkv,keep=0.6" + more;
+    std::string exact = kv;
+    for (const char* coarse :
+         {",type=int4", ",type_v=int4", ",scale=tensor", ",scale=channel"}) {
+      const size_t at = exact.find(coarse);
+      if (at != exact.npos) exact.erase(at, std::string(coarse).size());
+    }
+    const auto want = Answers(engine.get(), exact);
+    const double none = Distance(Answers(engine.get(), kv), want);
+    const double all =
+        Distance(Answers(engine.get(), kv + ",top_type=f16,top=1"), want);
+    EXPECT_LT(all, none) << kv;
+  }
+}
+
 // The best ones stay when tokens are generated, and are no more than were
 // counted.
 TEST(TopType, MemoryHoldsWhileDecodingEvicts) {
