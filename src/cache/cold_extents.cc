@@ -16,11 +16,12 @@ Status ColdExtents::Reserve(int blocks, int number, BlockFile* file) {
   const int count = std::max(blocks - first, kLeastBlocks);
   PKV_ASSIGN_OR_RETURN(const int64_t offset, file->Extend(count));
   const int64_t block_bytes = static_cast<int64_t>(file->block_bytes());
-  if (!extents_.empty() && extents_.back().file == number &&
-      extents_.back().offset + extents_.back().count * block_bytes == offset) {
+  if (!extents_.empty() && extents_.back().file == uint64_t(number) &&
+      int64_t(extents_.back().offset) + extents_.back().count * block_bytes ==
+          offset) {
     extents_.back().count += count;
   } else {
-    extents_.push_back({offset, first, count, number});
+    extents_.push_back({uint64_t(offset), uint64_t(number), first, count});
   }
   return {};
 }
@@ -46,8 +47,8 @@ const ColdExtents::Extent& ColdExtents::Find(int block) const {
 
 int64_t ColdExtents::Offset(int block, size_t block_bytes) const {
   const Extent& extent = Find(block);
-  return extent.offset + static_cast<int64_t>(block - extent.first) *
-                             static_cast<int64_t>(block_bytes);
+  return int64_t(extent.offset) + static_cast<int64_t>(block - extent.first) *
+                                      static_cast<int64_t>(block_bytes);
 }
 
 int ColdExtents::Adjacent(int block, int most) const {

@@ -40,10 +40,10 @@ class ColdExtents {
 
  private:
   struct Extent {
-    int64_t offset = 0;
-    int first = 0;  // block
+    uint64_t offset : 48;
+    uint64_t file : 16;  // more than a process has descriptors for
+    int first = 0;       // block
     int count = 0;
-    int file = 0;
   };
   const Extent& Find(int block) const;
 

@@ -96,7 +96,7 @@ void ColdHead::StartReads(std::vector<int32_t> missing, int spared) {
             offset) {
       ++last->count;
     } else {
-      job_.runs.push_back({file, offset, static_cast<size_t>(i), 1, 0});
+      job_.runs.push_back({file, offset, static_cast<uint32_t>(i), 1, 0});
     }
   }
   stats_.read_blocks += n;

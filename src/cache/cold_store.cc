@@ -137,16 +137,18 @@ class ColdStore : public ColdTier {
   // Of blocks that left, whole OS pages are given back though their arena stays
   // mapped; one arena may be new and partly used.
   int64_t BlockBytesHeld() const {
-    if (shared_.is_forked()) return OwnBlockBytes();
-    const int64_t mapped = shared_.pages->mapped_bytes();
-    if (shared_.block_bytes % 4096 != 0) return mapped;
-    return std::min(mapped, shared_.pages->live_bytes() + int64_t{kArenaBytes});
-  }
-  // Each fork counts what it reads, as if it were alone.
-  int64_t OwnBlockBytes() const {
-    int64_t pages = 0;
-    for (const auto& head : heads_) pages += head->pages();
-    return pages * static_cast<int64_t>(shared_.block_bytes);
+    int64_t mapped = shared_.pages->mapped_bytes();
+    int64_t live = shared_.pages->live_bytes();
+    const auto block_bytes = static_cast<int64_t>(shared_.block_bytes);
+    if (shared_.is_forked()) {  // what it reads, as if it were alone
+      int64_t pages = 0;
+      for (const auto& head : heads_) pages += head->pages();
+      const int64_t arena = std::max<int64_t>(1, kArenaBytes / block_bytes);
+      mapped = (pages + arena - 1) / arena * int64_t{kArenaBytes};
+      live = pages * block_bytes;
+    }
+    if (block_bytes % 4096 != 0) return mapped;
+    return std::min(mapped, live + int64_t{kArenaBytes});
   }
 
   // Of its own, which it writes to from now on.

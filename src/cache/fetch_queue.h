@@ -31,8 +31,8 @@ struct ReadJob {
   struct Run {
     const BlockFile* file = nullptr;  // outlives the job
     int64_t offset = 0;
-    size_t first = 0;  // of pieces
-    size_t count = 0;
+    uint32_t first = 0;  // of pieces
+    uint32_t count = 0;
     int error = 0;  // errno, after Wait; ECANCELED after Cancel
   };
 

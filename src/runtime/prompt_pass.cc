@@ -116,10 +116,8 @@ void PromptPass::AddRepetitions(std::span<const int> repeat) {
 
 // The last wave of a layer counts once the targets have taken the layer.
 int64_t PromptPass::done() const {
-  if (complete_) return total();
-  const int layer = std::min(layer_, params_.layers - 1);
   const int tile = tile_ < tiles_ ? tile_ : wave_;
-  return (int64_t{layer} * tiles_ + tile) * tile_rows_;
+  return (int64_t{layer_} * tiles_ + tile) * tile_rows_;
 }
 
 int64_t PromptPass::total() const {
@@ -208,22 +206,18 @@ void PromptPass::EmbedTile(int tile) {
 }
 
 Result<bool> PromptPass::Step() {
-  if (complete_) return true;
-  if (layer_ < params_.layers && tile_ < tiles_) {
+  if (layer_ == params_.layers) return true;
+  if (tile_ < tiles_) {
     if (tile_ == 0) PKV_RETURN_IF_ERROR(BeginLayer());
     RunWave();
     return false;
   }
-  // Of a layer, and at last of the whole: one target after the other.
   Sequence* const target = targets_[target_];
-  PKV_RETURN_IF_ERROR(layer_ < params_.layers ? EndLayer(target)
-                                              : EndPass(target));
+  PKV_RETURN_IF_ERROR(EndLayer(target));
+  if (layer_ + 1 == params_.layers) PKV_RETURN_IF_ERROR(EndPass(target));
   if (++target_ < static_cast<int>(targets_.size())) return false;
-  complete_ = layer_ == params_.layers;
-  if (complete_) return true;
-  target_ = 0;
-  if (++layer_ < params_.layers) tile_ = 0;
-  return false;
+  target_ = tile_ = 0;
+  return ++layer_ == params_.layers;
 }
 
 void PromptPass::RunWave() {

@@ -144,7 +144,6 @@ class PromptPass {
   int tile_ = 0;    // next tile of the layer
   int wave_ = 0;    // first tile of the last wave
   int target_ = 0;  // that takes the layer next, once all tiles are through
-  bool complete_ = false;
 
   PromptWorkspace& work_;
   bool keep_queries_ = false;  // of all tiles, not of one wave
