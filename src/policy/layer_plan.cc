@@ -35,9 +35,8 @@ double TopBytesPerEntry(const CacheSpec& spec, int head_dim) {
   return std::ceil(spec.storage.top * entry + kTopMarkBytes);
 }
 
-// Bytes of an entry beside its page and its position: a gathered score, the
-// bias of merged entries, where a key is rotated for, and on average what is
-// held of the best ones.
+}  // namespace
+
 int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
   if (spec.keeps_all() && !spec.storage.ranks_top()) return 0;
   const int sides = NeedsOf(spec).gathers +
@@ -46,8 +45,6 @@ int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim) {
   return sides * int64_t{sizeof(float)} +
          static_cast<int64_t>(TopBytesPerEntry(spec, head_dim));
 }
-
-}  // namespace
 
 LayerPlan::LayerPlan(const CacheSpec& spec, const LayerDims& dims)
     : spec_(spec),

@@ -26,6 +26,11 @@ struct LayerDims {
   std::vector<int> windows;  // [layers] of the model; 0: sees everything
 };
 
+// Bytes of an entry beside its page and its position: a gathered score, the
+// bias of merged entries, where a key is rotated for, and on average what is
+// held of the best ones.
+int64_t SideBytesPerEntry(const CacheSpec& spec, int head_dim);
+
 class LayerPlan {
  public:
   LayerPlan(const CacheSpec& spec, const LayerDims& dims);

@@ -4,6 +4,7 @@
 
 #include "cache/page_pool.h"
 #include "kernels/matmul_rows.h"
+#include "policy/layer_plan.h"
 #include "policy/layer_scores.h"
 #include "pyramidkv/plan.h"
 #include "runtime/prompt_pass.h"
@@ -17,7 +18,8 @@ constexpr int64_t kKeyBytes = 2 * (sizeof(float) + sizeof(uint16_t));
 
 // Entries that generated tokens add to a head beyond the prompt's budget.
 int AnswerEntries(const CacheSpec& spec, int answer) {
-  const int most = spec.evicts_decoded() ? spec.slack + kMaxRows : answer;
+  const int most =
+      spec.evicts_decoded() ? spec.budget.slack + kMaxRows : answer;
   return std::min(answer, most);
 }
 
@@ -25,7 +27,7 @@ int64_t AnswerBytes(const CacheSpec& spec, const HyperParams& p, int answer) {
   const int entries = AnswerEntries(spec, answer);
   // Where a head's last page ends is not known.
   const int pages = (entries + kPageEntries - 1) / kPageEntries + 1;
-  const PageFormat format = spec.page_format(p.head_dim);
+  const HeadFormat format = spec.storage.head_format(p.head_dim);
   const int64_t side = SideBytesPerEntry(spec, p.head_dim) + sizeof(int32_t);
   const int64_t head = pages * static_cast<int64_t>(format.page_bytes()) +
                        int64_t{pages} * kPageEntries * side;
@@ -35,8 +37,9 @@ int64_t AnswerBytes(const CacheSpec& spec, const HyperParams& p, int answer) {
 int64_t PromptBytes(const CacheSpec& spec, const ForwardContext& context,
                     const RequestSize& size) {
   const HyperParams& p = context.model->params();
-  const ScorerNeeds needs =
-      spec.keeps_all() && !spec.ranks_top() ? ScorerNeeds() : NeedsOf(spec);
+  const ScorerNeeds needs = spec.keeps_all() && !spec.storage.ranks_top()
+                                ? ScorerNeeds()
+                                : NeedsOf(spec);
   const int64_t width = int64_t{p.heads} * p.head_dim;
   const int64_t prompt = size.prompt + kPromptTile;
   // A repetition goes through the model with a few tokens more.
@@ -73,8 +76,8 @@ Result<RequestBytes> PlanRequest(const CacheSpec& spec,
   PKV_ASSIGN_OR_RETURN(const CachePlan plan,
                        PlanCache(FormatCacheSpec(spec), dims));
   RequestBytes bytes;
-  bytes.cache = plan.bytes + AnswerBytes(spec, p, size.answer);
-  if (spec.compresses && spec.heads == HeadSplit::kGlobal) {
+  bytes.cache = plan.bytes_most + AnswerBytes(spec, p, size.answer);
+  if (spec.compresses && spec.budget.heads == HeadSplit::kGlobal) {
     // Candidates of the layers so far, and one layer as a whole.
     bytes.cache += plan.bytes / 8 + plan.bytes_full / p.layers;
   }
