@@ -128,7 +128,7 @@ int64_t LayerPlan::HeadBytes(int layer, int entries, bool chosen,
                       (spec_.score.sinks == 0 || entries == 1);
   if (lost && !newest) bytes += slots * sizeof(int32_t);
   if (ranks_[layer] < 0 || !spec_.compresses) return bytes;
-  if (!spec_.keeps_all() && NeedsOf(spec_).gathers) {
+  if (NeedsOf(spec_).gathers) {
     bytes += slots * sizeof(float);
   }
   if (chosen && spec_.tier.remainder == Remainder::kCluster) {

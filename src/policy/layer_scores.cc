@@ -88,7 +88,7 @@ void DivideByObservers(const LayerView& view,
 
 ScorerNeeds NeedsOf(const CacheSpec& spec) {
   ScorerNeeds needs;
-  if (!spec.compresses) return needs;
+  if (spec.keeps_all() && !spec.storage.ranks_top()) return needs;
   needs.window_rows = kMassRows;
   needs.positions =
       spec.score.one_set || spec.score.variant == SumVariant::kObserved;

@@ -23,6 +23,7 @@ struct ScorerNeeds {
   bool gathers = false;           // scores of past entries, from the cache
   bool positions = false;         // of the entries
 };
+// keep=1 evicts nothing, so nothing is needed but for top_type.
 ScorerNeeds NeedsOf(const CacheSpec& spec);
 
 // `score` is empty where nothing is ranked. budgets [kv_heads]: decide how many

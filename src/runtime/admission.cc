@@ -37,9 +37,7 @@ int64_t AnswerBytes(const CacheSpec& spec, const HyperParams& p, int answer) {
 int64_t PromptBytes(const CacheSpec& spec, const ForwardContext& context,
                     const RequestSize& size) {
   const HyperParams& p = context.model->params();
-  const ScorerNeeds needs = spec.keeps_all() && !spec.storage.ranks_top()
-                                ? ScorerNeeds()
-                                : NeedsOf(spec);
+  const ScorerNeeds needs = NeedsOf(spec);
   const int64_t width = int64_t{p.heads} * p.head_dim;
   const int64_t prompt = size.prompt + kPromptTile;
   // A repetition goes through the model with a few tokens more.

@@ -9,20 +9,10 @@
 #include "runtime/score_entries.h"
 
 namespace pyramidkv {
-namespace {
-
-// keep=1 evicts nothing, so nothing is scored but for top_type.
-ScorerNeeds NeedsToKeep(const CacheSpec& spec) {
-  return spec.keeps_all() && !spec.storage.ranks_top() ? ScorerNeeds()
-                                                       : NeedsOf(spec);
-}
-
-}  // namespace
-
 Compressor::Compressor(const CacheSpec& spec, const LayerPlan* plan,
                        const Model* model, int reserve_tokens)
     : spec_(spec),
-      needs_(NeedsToKeep(spec)),
+      needs_(NeedsOf(spec)),
       plan_(plan),
       model_(model),
       reserve_tokens_(reserve_tokens),
