@@ -2,16 +2,11 @@
 
 #include <algorithm>
 
-#include "kernels/matmul_int8.h"
 #include "runtime/fit_rounding.h"
+#include "runtime/prompt_tiles.h"
 
 namespace pyramidkv {
 namespace {
-
-// Work of one Step: enough for every thread, tens of milliseconds.
-constexpr double kWaveFlops = 2e10;
-constexpr double kAttentionCost = 2;  // of its products, by those of weights
-constexpr int kMaxWaveRows = 16 * kPromptTile;
 
 // Every later token attends to the first ones, so that their rounding is
 // everyone's: they take a third off the divergence at no cost.
@@ -21,37 +16,6 @@ constexpr int kFineRows = 16;
 // chunk is sharper when less is repeated at once (docs/policies.md).
 constexpr int kRepeatChunk = 512;
 constexpr int kRepeatLead = 8;  // tokens of the chunk before, to start from
-
-// Rows of a tile: as many as there may be, or fewer where that shares a short
-// prompt out better among the threads.
-int TileRows(const ForwardContext& context, int rows) {
-  if (!context.any_tile_rows) return kPromptTile;
-  const auto longest = [&](int tile) {  // rows that the busiest thread gets
-    const int tiles = (rows + tile - 1) / tile;
-    const int threads = context.pool->threads();
-    return (tiles + threads - 1) / threads * tile;
-  };
-  int best = kPromptTile;
-  for (int tile = kPromptTile / 2; tile >= kInt8RowGroup; tile /= 2) {
-    // Smaller tiles leave lanes of attention empty.
-    if (longest(tile) * 1.05 < longest(best)) best = tile;
-  }
-  return best;
-}
-
-// A row of one layer that sees `entries`.
-double RowFlops(const HyperParams& p, int entries) {
-  const double weights = double{1.0} * p.embedding *
-                         (2.0 * p.heads * p.head_dim +
-                          2.0 * p.kv_heads * p.head_dim + 3.0 * p.feed_forward);
-  return 2 * weights +
-         kAttentionCost * 4 * p.heads * p.head_dim * double(entries);
-}
-
-int WaveTiles(const HyperParams& p, int tile_rows, int threads) {
-  const int tiles = static_cast<int>(kWaveFlops / (RowFlops(p, 0) * tile_rows));
-  return std::max(std::clamp(tiles, 1, kMaxWaveRows / tile_rows), threads);
-}
 
 }  // namespace
 
@@ -83,8 +47,7 @@ PromptPass::PromptPass(const ForwardContext& context,
   }
   window_rows_ = std::min(window_rows_, rows_);
   if (repeats) AddRepetitions(repeat);
-  wave_tiles_ =
-      std::min(tiles_, WaveTiles(params_, tile_rows_, context.pool->threads()));
+  wave_tiles_ = std::min(tiles_, MostWaveTiles(context, tile_rows_));
 }
 
 void PromptPass::AddSegment(std::vector<int> tokens, int from, int to) {
@@ -249,9 +212,7 @@ int PromptPass::TilesOfWave() const {
   const int first = tile_;
   const int entries =
       position_ + segment_of(first).entry + first_row(first) + tile_rows_;
-  const double tile_flops = tile_rows_ * RowFlops(params_, entries);
-  const int affordable = std::max(static_cast<int>(kWaveFlops / tile_flops),
-                                  context_.pool->threads());
+  const int affordable = AffordableTiles(context_, tile_rows_, entries);
   // Repetitions write their keys over each other: one at a time.
   int count = 1;
   while (count < std::min(wave_tiles_, affordable) && first + count < tiles_ &&
