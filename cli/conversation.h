@@ -16,8 +16,8 @@
 
 namespace pyramidkv::cli {
 
-// What the cache has not seen of `rendered`, the whole conversation as the
-// template writes it: what follows after the `prompt` that was read and the
+// The end of `rendered` (the whole conversation as templates write it) that
+// the cache has not seen. It follows the `prompt` that was read and the
 // `answer` that was generated, so it begins with the end of that answer's
 // turn. Templates may trim the answer. None if `rendered` tells another story.
 std::optional<std::string> NewText(std::string_view prompt,

@@ -1,4 +1,4 @@
-// What is refused before any model is read: each with its code and a message
+// Refusals before any model is read: each with its code and a message
 // that names the cause.
 
 #include <string>

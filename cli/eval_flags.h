@@ -28,7 +28,7 @@ struct EvalFlags {
 // REQUIRES: `flags` outlives `app`.
 void AddEvalFlags(CLI::App* app, EvalFlags* flags);
 
-// What the flags ask for, with the text of --file. Errors: kUsage, also for a
+// The options asked for, with the text of --file. Errors: kUsage, also for a
 // flag that the task does not use.
 Result<EvalOptions> ResolveEval(const EvalFlags& flags);
 

@@ -1,4 +1,4 @@
-// What `eval` prints: the document and the table.
+// Output of `eval`: the document and the table.
 
 #ifndef PYRAMIDKV_CLI_EVAL_OUTPUT_H_
 #define PYRAMIDKV_CLI_EVAL_OUTPUT_H_

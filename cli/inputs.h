@@ -1,4 +1,4 @@
-// What the command reads before it starts: prompts, lists of token ids, the
+// Inputs that are read before the start: prompts, lists of token ids, the
 // model's path.
 
 #ifndef PYRAMIDKV_CLI_INPUTS_H_

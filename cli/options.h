@@ -86,7 +86,7 @@ void BindEnvironment(CLI::App* app);
 std::vector<std::string> ExpandShortNames(const CLI::App& app,
                                           std::vector<std::string> args);
 
-// What ExpandShortNames knows, in completion's order.
+// Names for ExpandShortNames, in completion's order.
 struct ShortName {
   const char* name;
   const char* flag;

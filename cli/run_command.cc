@@ -24,7 +24,7 @@
 namespace pyramidkv::cli {
 namespace {
 
-// What was asked for, read from its files: nothing of it needs the model.
+// The request, read from its files: nothing of it needs the model.
 struct RunInput {
   std::string text;
   std::vector<int> ids;  // instead of the text
@@ -64,7 +64,7 @@ Result<std::string> PromptText(const RunFlags& flags) {
   return DropTrailingNewline(std::move(text));
 }
 
-// What would be known only once all work is done.
+// Fails now, not only once all work is done.
 Status CheckSaveFile(const std::string& path) {
   if (path.empty()) return {};
   std::string directory = std::filesystem::path(path).parent_path().string();
@@ -354,7 +354,7 @@ void LogSummary(const RunResult& result) {
   LogLine(text);
 }
 
-// What stands on standard output behind the answer's pieces.
+// The text on standard output after the answer's pieces.
 std::string TextEnd(const RunFlags& flags, const RunInput& input,
                     const RunResult& result) {
   if (flags.json) {
@@ -370,7 +370,7 @@ std::string TextEnd(const RunFlags& flags, const RunInput& input,
 
 namespace {
 
-// What is known without the model was checked.
+// All that needs no model was checked before.
 Status RunInputWith(const RunFlags& flags, const RunInput& input,
                     Loaded* loaded, RunOutputs* outputs) {
   const Result<RunResult> result = Measure(flags, input, loaded, outputs);

@@ -21,7 +21,7 @@ Result<std::vector<int>> NextTurn(const Engine& engine,
                                   std::span<const int> before,
                                   const std::string& text,
                                   const std::string& chat_template) {
-  // What a template puts between turns shows in any conversation.
+  // A template's text between turns shows in any conversation.
   const std::vector<ChatMessage> told = {{"user", "question"},
                                          {"assistant", "answer"}};
   std::vector<ChatMessage> all = told;

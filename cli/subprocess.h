@@ -11,7 +11,7 @@
 
 namespace pyramidkv::cli {
 
-// What `pyramidkv args...` writes to stdout. Its log goes to our stderr; if
+// The stdout of `pyramidkv args...`. Its log goes to our stderr; if
 // it fails, the Status has its exit code and the last line of its log. A stop
 // request is passed on to it.
 Result<std::string> RunSelf(const std::vector<std::string>& args);

@@ -13,7 +13,7 @@ import sys
 
 # Those left in comments of each folder. It may only fall: lower it when the
 # note says so.
-LEFT = {"src": 181, "cli": 13, "bench": 2}
+LEFT = {"src": 0, "cli": 0, "bench": 0}
 
 OPENING = re.compile(
     r"(?:\A|\n[ \t]*\n|(?<=[.!?:])\s+|\|[ \t]+|\n[ \t]*[-*][ \t]+)(What|Of)\s")

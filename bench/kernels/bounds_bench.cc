@@ -1,4 +1,4 @@
-// What this machine can do at most: reads of memory, which bound decoding, and
+// The most this machine can do: reads of memory, which bound decoding, and
 // oneDNN's matrix products, which bound prompts. The argument is the number of
 // threads. bench/compare.py measures shares of these.
 

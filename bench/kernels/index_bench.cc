@@ -1,4 +1,4 @@
-// What it costs a generated token to score the index of cold entries: 84
+// Costs of a generated token to score the index of cold entries: 84
 // heads (28 layers of SmolLM2-135M) of 4,096 entries, three queries each.
 
 #include <benchmark/benchmark.h>

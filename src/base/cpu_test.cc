@@ -5,7 +5,7 @@
 namespace pyramidkv {
 namespace {
 
-// What a feature is said to include is there with it.
+// A feature comes with those it is said to include.
 TEST(Cpu, FeaturesIncludeEachOther) {
   const CpuFeatures& cpu = Cpu();
   EXPECT_TRUE(cpu.f16c || !cpu.avx2);

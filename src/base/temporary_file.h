@@ -20,7 +20,7 @@ int OpenTemporary(const std::string& path, mode_t mode, std::string* name);
 // Removes those of processes that are gone.
 void RemoveStaleTemporaries(const std::string& path);
 
-// Of a path: what a file of that name is to be synced or listed with.
+// The directory to be synced or listed for a file at `path`.
 std::string DirectoryOf(const std::string& path);
 
 }  // namespace pyramidkv

@@ -25,7 +25,7 @@ class TemporaryFileTest : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(directory_); }
 
-  // Of a process that is gone.
+  // The id of a gone process.
   static pid_t DeadProcess() {
     const pid_t child = fork();
     if (child == 0) _exit(0);

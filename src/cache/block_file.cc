@@ -30,7 +30,7 @@ int64_t RoundUp(int64_t n, int64_t unit) {
 // -1 with errno set if there can be none.
 int OpenUnnamed(const std::string& directory, FileCalls* calls) {
   const int fd = calls->OpenTemporary(directory.c_str());
-  // What file systems and kernels say that do not know O_TMPFILE.
+  // Errors where file systems or kernels do not know O_TMPFILE.
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
     return fd;
   }

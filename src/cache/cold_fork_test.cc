@@ -27,7 +27,7 @@ ColdTierOptions Options(double resident, IndexKind index) {
   return options;
 }
 
-// What the queries get of a head, and all of it.
+// All of a head, and what the queries get of it.
 std::vector<float> Contents(ColdTier* tier, const PageFormat& format, int head,
                             const std::vector<float>& q) {
   const size_t d = format.head_dim;

@@ -1,4 +1,4 @@
-// Of a cold tier's head what grows it and reads it back as a whole.
+// Growing a cold tier's head, and reading it back as a whole.
 
 #include "cache/cold_head.h"
 
@@ -150,7 +150,7 @@ Status ColdHead::Append(int count, const float* k, const float* v,
     tail_ = shared_->pages->Allocate(shared_->block_bytes);
     if (tail_ == nullptr) return NoMemory();
   }
-  // What is new takes the places of victims.
+  // New blocks take the places of victims.
   const int capacity = Capacity(after);
   const int kept = std::min(after - full_blocks(), capacity);
   std::vector<std::byte*> pages;

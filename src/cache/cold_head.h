@@ -114,7 +114,7 @@ class ColdHead {
   // stay in memory, this one counted.
   void StartRound(int spared);
   void StartReads(std::vector<int32_t> missing, int spared);
-  // What was read is in memory from now on; what failed is not.
+  // Read blocks are in memory from now on; failed ones are not.
   void FinishReads(bool cancel = false);
   // All blocks in their order, from memory or in large pieces from the file,
   // then the last one.
@@ -131,7 +131,7 @@ class ColdHead {
   ColdResidents residents_;
   std::byte* tail_ = nullptr;  // null until there are entries
 
-  // Of the last Select.
+  // The last Select's.
   bool selected_ = false;  // since the last Append
   std::vector<int32_t> chosen_;
   // The chosen blocks [begin_, end_) are what the next Fetch gives. Not

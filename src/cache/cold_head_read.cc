@@ -1,4 +1,4 @@
-// Of a cold tier's head what selects blocks, reads them, and visits all.
+// Selecting blocks of a cold tier's head, reading them, visiting all.
 
 #include <sys/uio.h>
 
@@ -11,7 +11,7 @@
 namespace pyramidkv {
 namespace {
 
-// What is read at once of all blocks.
+// Bytes that a visit reads at once.
 constexpr size_t kVisitBytes = size_t{1} << 20;
 
 }  // namespace
@@ -154,8 +154,8 @@ Status ColdHead::Fetch(ColdView* view) {
   return {};
 }
 
-// Blocks [first, first + count), adjacent in the file. What is in memory is
-// taken from there, unless it lies between blocks that must be read.
+// Blocks [first, first + count), adjacent in the file. Those in memory are
+// taken from there, unless they lie between blocks that must be read.
 Status ColdHead::VisitAdjacent(int first, int count, std::byte* buffer,
                                const VisitBlock& visit) const {
   int begin = first;

@@ -44,7 +44,7 @@ class ColdResidents {
   // holds, these are what is needed again last.
   void EvictPassed(int count, uint32_t since, int spared,
                    std::vector<std::byte*>* pages);
-  // Of the next Use.
+  // The next Use's.
   uint32_t next_step() const { return step_ + 1; }
 
   // Removes all.

@@ -34,7 +34,7 @@ class ColdScratchPool {
     free_.push_back(std::move(scratch));
   }
 
-  // Of those that nobody uses.
+  // Counts those not in use.
   int64_t bytes() const {
     std::lock_guard lock(mutex_);
     size_t floats = 0;

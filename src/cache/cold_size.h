@@ -1,4 +1,4 @@
-// What a cold tier will hold, before there is one: for plans.
+// The size of a cold tier before there is one: for plans.
 
 #ifndef PYRAMIDKV_CACHE_COLD_SIZE_H_
 #define PYRAMIDKV_CACHE_COLD_SIZE_H_
@@ -17,8 +17,8 @@ struct ColdTierSize {
   int64_t file_bytes = 0;
 };
 
-// Of a tier whose heads hold so many entries, those of a prompt that came at
-// once: bytes() after Settle, but for less than 4 MiB that the tier holds in
+// Size if heads hold so many entries, those of a prompt that came at once:
+// bytes() after Settle, but for less than 4 MiB that the tier holds in
 // advance.
 ColdTierSize SizeOfColdTier(const ColdTierOptions& options,
                             std::span<const int> entries);

@@ -1,6 +1,6 @@
-// What a head of a cold tier is beside its blocks, in a form that can be
-// stored, and how blocks get out and in. Which of them are in memory is not
-// part of it: results do not depend on that.
+// A head of a cold tier without its blocks, in a form that can be stored,
+// and how blocks get out and in. Which of them are in memory is not part of
+// it: results do not depend on that.
 
 #ifndef PYRAMIDKV_CACHE_COLD_STATE_H_
 #define PYRAMIDKV_CACHE_COLD_STATE_H_

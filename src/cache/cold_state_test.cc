@@ -66,7 +66,7 @@ Status Load(const StoredHead& stored, int layer, int head, ColdTier* tier,
                       });
 }
 
-// What a query gets of a head, and all of it.
+// A query's view of a head, and all of it.
 std::vector<float> Answer(ColdTier* tier, const PageFormat& format, int layer,
                           int head, const std::vector<float>& q) {
   const size_t d = format.head_dim;

@@ -75,7 +75,7 @@ class ColdStore : public ColdTier {
     heads_.clear();
     if (!shared_.files.empty()) {
       shared_.files.erase(shared_.files.begin(), shared_.files.end() - 1);
-      // What forks still read stays.
+      // Files that forks read stay.
       if (shared_.files[0].use_count() == 1) shared_.files[0]->Clear();
     }
     MakeHeads();
@@ -134,8 +134,8 @@ class ColdStore : public ColdTier {
   }
 
  private:
-  // Of blocks that left, whole OS pages are given back though their arena stays
-  // mapped; one arena may be new and partly used.
+  // Blocks that left gave back whole OS pages though their arena stays mapped;
+  // one arena may be new and partly used.
   int64_t BlockBytesHeld() const {
     int64_t mapped = shared_.pages->mapped_bytes();
     int64_t live = shared_.pages->live_bytes();
@@ -151,7 +151,7 @@ class ColdStore : public ColdTier {
     return std::min(mapped, live + int64_t{kArenaBytes});
   }
 
-  // Of its own, which it writes to from now on.
+  // Its own, which it writes to from now on.
   Status AddFile(std::unique_ptr<FileCalls> calls) {
     PKV_ASSIGN_OR_RETURN(
         std::shared_ptr<BlockFile> file,

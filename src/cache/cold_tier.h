@@ -12,7 +12,7 @@
 //
 // Where more is selected than memory may hold, it comes in several views.
 //
-// What is selected depends on the queries alone, never on what happens to be
+// The selection depends on the queries alone, never on what happens to be
 // in memory or on time.
 //
 // Source: InfiniGen (arXiv 2406.19707), sections 4.2 and 4.3. Departures: whole
@@ -65,8 +65,8 @@ struct ColdTierOptions {
   std::string directory;  // of the file; empty: the system's for such files
 };
 
-// What is attended to at once: cut at multiples of it, a result does not depend
-// on how much memory holds.
+// Blocks attended to at once: cut at multiples of it, a result does not
+// depend on how much memory holds.
 inline constexpr int kColdPartBlocks = 8;
 inline constexpr int kColdPartEntries = kColdPartBlocks * kBlockEntries;
 
@@ -137,7 +137,7 @@ class ColdTier {
   // the file in large pieces and leaves what is in memory as it is.
   virtual Status Decode(int layer, int head, float* k, float* v) const = 0;
 
-  // What of a head has to be stored: its state, and its blocks, whose pages (of
+  // The parts of a head to store: its state, and its blocks, whose pages (of
   // the format's page_bytes) are shown in their order, also a partly filled
   // last one. Errors: the file's, and `show`'s.
   virtual ColdHeadState Export(int layer, int head) const = 0;
@@ -149,7 +149,7 @@ class ColdTier {
   // is of no more use then.
   virtual Status Import(int layer, int head, int position, ColdHeadState state,
                         const ReadPage& read_page) = 0;
-  // Of what the index depends on beside its state (the skew); 0: nothing.
+  // A hash of the index's basis beside its state (the skew); 0: nothing.
   virtual uint64_t index_basis() const = 0;
 
   // A second tier that goes on from here as this one does, whatever the other

@@ -89,7 +89,7 @@ class ColdTierModel : public ::testing::TestWithParam<Case> {
     }
   }
 
-  // What should be selected, as a user would say it.
+  // The blocks to select, as a user would say it.
   std::vector<int> Wanted(const ModelHead& head, const float* q, int group) {
     const int all = head.index.blocks();
     std::vector<float> best(static_cast<size_t>(group) * all);

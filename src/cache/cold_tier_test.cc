@@ -111,7 +111,7 @@ TEST(ColdTier, WorksWithTheRealIndices) {
       }
       found += has ? 1 : 0;
     }
-    // Of random keys clusters know nothing.
+    // Clusters know nothing of random keys.
     EXPECT_GT(found, kind == IndexKind::kCluster ? 10 : 50)
         << static_cast<int>(kind);
   }
@@ -143,7 +143,7 @@ TEST(ColdTier, AFailedReadFailsItsHeadAloneAndCanBeRetried) {
       EXPECT_THAT(status.message(), HasSubstr("cannot read"));
       EXPECT_TRUE(view.pages.empty());
     }
-    // What was fetched before is still there.
+    // Blocks fetched before are still there.
     ASSERT_TRUE(tier->Fetch(0, 0, &view).ok());
     EXPECT_EQ(view.length, 6 * kBlockEntries + 500 % kBlockEntries);
     EXPECT_FALSE(tier->Decode(0, 1, nullptr, nullptr).ok());
@@ -431,7 +431,7 @@ TEST(ColdTier, HoldsNoMoreThanItsShareWhateverIsSelected) {
       EXPECT_EQ(read, 160000);
       EXPECT_GE(views, 8);
     }
-    // What passes through does not push out what is used as often.
+    // Passing blocks do not push out those used as often.
     const ColdTierStats stats = tier->stats();
     const double hits =
         1 - double(stats.read_blocks) / double(stats.selected_blocks);

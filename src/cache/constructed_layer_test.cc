@@ -41,7 +41,7 @@ class ConstructedLayer : public testing::Test {
     }
   }
 
-  // Of a subject, with noise in the directions [from, to).
+  // A subject's row, with noise in directions [from, to).
   void Add(int subject, int from, int to, double noise, std::vector<float>* x) {
     std::vector<double> row(kDim);
     for (int c = 0; c < kDim; ++c) row[c] = kLength * basis_[subject][c];
@@ -132,8 +132,8 @@ TEST_F(ConstructedLayer, IndexesSelectTheBlocksOfTheSubject) {
   EXPECT_GE(Right(IndexKind::kSign, k, nullptr), kSubjects - 1);
 }
 
-// What is measured of queries is what signs do not know: five sixths of each
-// key are noise that no query sees.
+// Measured queries tell what signs do not know: five sixths of each key are
+// noise that no query sees.
 TEST_F(ConstructedLayer, ASkewLooksPastWhatNoQuerySees) {
   const std::vector<float> k = Keys(2.5);
   std::vector<float> q, skew(size_t{kDim} * kDim);

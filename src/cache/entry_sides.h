@@ -1,4 +1,4 @@
-// What the entries of a KV head have beside K and V: positions, and whichever
+// The data of a KV head's entries beside K and V: positions, and whichever
 // of bias, score and rotation the head has. The arrays move with the entries.
 
 #ifndef PYRAMIDKV_CACHE_ENTRY_SIDES_H_
@@ -65,7 +65,7 @@ struct EntrySides {
   void Keep(std::span<const int> kept);
   // The first entries leave.
   void DropFront(int entries);
-  // Of the arrays' capacities.
+  // The arrays' capacities.
   size_t bytes() const;
   // Gives positions back if they are consecutive.
   void TrimPositions();

@@ -30,12 +30,12 @@ inline constexpr int kRecentSlack = 16;
 
 // The base is the format of the pages that hold all entries.
 struct HeadFormat : PageFormat {
-  // Of sinks and recent entries.
+  // For sinks and recent ones.
   Codec recent = Codec::kF16;
-  // Of top entries; null: there are none.
+  // For top ones; null: there are none.
   std::optional<Codec> top = std::nullopt;
   // Quantised entries of a head have one scale for all K and one for all V:
-  // that of the first call that appends to it. What is larger later is cut off.
+  // that of the first call that appends to it. Larger values later are cut off.
   bool tensor_scales = false;
 
   // Pages of overlays; a K or V that would be no finer there is as elsewhere.
@@ -70,12 +70,12 @@ struct HeadFormat : PageFormat {
     return static_cast<int64_t>(pages * page +
                                 (top ? top_page().page_bytes() : 0));
   }
-  // Of a top entry: its values there, and which entry it is.
+  // A top entry's: its values there, and which entry it is.
   double top_entry_bytes() const {
     return static_cast<double>(top_page().page_bytes()) / kOverlayEntries +
            sizeof(int32_t);
   }
-  // What a stored page of a cache is told from others by.
+  // Tells a stored page of a cache from others.
   int64_t stored_page_bytes() const {
     const size_t page = has_sinks() ? recent_page().page_bytes() : 0;
     return static_cast<int64_t>(page_bytes() + page);
@@ -91,7 +91,7 @@ struct HeadFormat : PageFormat {
   }
 };
 
-// Of every entry where some are top ones: whether it is.
+// For each entry where some are top ones: whether it is.
 inline constexpr double kTopMarkBytes = 1.0 / 8;
 
 }  // namespace pyramidkv

@@ -1,4 +1,4 @@
-// What a KV head is beside its pages, in a form that can be stored.
+// A KV head without its pages, in a form that can be stored.
 
 #ifndef PYRAMIDKV_CACHE_HEAD_STATE_H_
 #define PYRAMIDKV_CACHE_HEAD_STATE_H_
@@ -17,7 +17,7 @@ namespace pyramidkv {
 struct HeadState {
   EntrySides sides;
   int32_t seen = 0;  // one past the newest position appended
-  // What quantised keys are rounded by (kernels/key_rounding.h), or empty.
+  // Rounding of quantised keys (kernels/key_rounding.h), or empty.
   std::vector<float> key_rounding;
   // The scales of all keys and of all values (HeadFormat::tensor_scales), once
   // there are entries; 0: none.

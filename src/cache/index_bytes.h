@@ -1,4 +1,4 @@
-// What key indexes share.
+// Tools of key indexes.
 
 #ifndef PYRAMIDKV_CACHE_INDEX_BYTES_H_
 #define PYRAMIDKV_CACHE_INDEX_BYTES_H_

@@ -1,4 +1,4 @@
-// What is kept in memory of keys that lie in a cold tier: enough to estimate
+// An index in memory of keys that lie in a cold tier: enough to estimate
 // which of them a query will attend to, without reading them.
 //
 // Keys come and are scored in blocks of kBlockEntries, the unit that a cold
@@ -45,7 +45,7 @@ struct KeyIndexOptions {
   const float* skew = nullptr;
 };
 
-// Of one layer and KV head.
+// Indexes one KV head.
 class KeyIndex {
  public:
   virtual ~KeyIndex() = default;

@@ -1,6 +1,6 @@
-// What a key index holds, in a form that can be stored: codes depend on what
-// came first and on keys before they were rounded, so no index can be made
-// again from the entries.
+// A key index in a form that can be stored: codes depend on what came first
+// and on keys before they were rounded, so no index can be made again from
+// the entries.
 
 #ifndef PYRAMIDKV_CACHE_KEY_INDEX_STATE_H_
 #define PYRAMIDKV_CACHE_KEY_INDEX_STATE_H_

@@ -41,7 +41,7 @@ class IndexState : public ::testing::TestWithParam<IndexKind> {
     const auto k = RandomFloats(count * stride, &random_);
     for (KeyIndex* index : indexes) index->Append(k.data(), count, stride);
   }
-  // Of three queries.
+  // q: three queries.
   static std::vector<float> Scores(const KeyIndex& index,
                                    const std::vector<float>& q) {
     std::vector<float> scratch, best(3 * size_t(index.blocks()));

@@ -112,8 +112,8 @@ TEST_P(KeyIndexTest, PiecesEqualTheWholeAfterTheFirst) {
   EXPECT_EQ(Scores(*whole, q, 5), Scores(*pieces, q, 5));
 }
 
-// What a block is worth does not depend on later ones, nor a query's result
-// on those beside it.
+// A block's worth does not depend on later ones, nor a query's result on
+// those beside it.
 TEST_P(KeyIndexTest, BlocksAndQueriesAreIndependent) {
   const int head_dim = 64, count = 333;
   const std::vector<float> k = Keys(count + 500, head_dim, 6);

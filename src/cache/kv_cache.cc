@@ -30,7 +30,7 @@ class Leaving {
   std::vector<int32_t> positions;
 };
 
-// Of `seen` rows, those that are not listed.
+// Those of `seen` rows that are not listed.
 Leaving UnkeptRows(int position, const EntryRows& rows, int seen,
                    int head_dim) {
   Leaving leaving(seen - rows.count, head_dim);
@@ -48,7 +48,7 @@ Leaving UnkeptRows(int position, const EntryRows& rows, int seen,
   return leaving;
 }
 
-// Of a head's entries, those that are not listed.
+// A head's entries that are not listed.
 Leaving Unkept(const KvHead& head, std::span<const int> kept, int head_dim) {
   Leaving leaving(head.length() - kept.size(), head_dim);
   const HeadView view = head.View();

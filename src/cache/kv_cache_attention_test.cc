@@ -1,4 +1,4 @@
-// What attention sees of a cache from which entries have left.
+// Attention to a cache from which entries have left.
 
 #include <algorithm>
 #include <cmath>

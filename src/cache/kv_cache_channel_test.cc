@@ -62,7 +62,7 @@ class ChannelCache : public testing::TestWithParam<Codec> {
     for (float& x : k) x = F32FromF16(F16FromF32(x));
     return k;
   }
-  // What keys appended one after the other are: halves at the first positions
+  // Keys appended one after the other become halves at the first positions
   // and where they are new or wait, else codes of their group.
   std::vector<float> Expected(int n) const {
     const int recent =
@@ -115,7 +115,7 @@ TEST_P(ChannelCache, PiecesAreLikeAWhole) {
   }
 }
 
-// What is kept of a prompt is chosen before it is coded.
+// Keys of a prompt are chosen before they are coded.
 TEST_P(ChannelCache, PrefillCodesWhatIsKept) {
   std::vector<int> rows;
   for (int i = 20; i < 330; i += 1 + i % 3) rows.push_back(i);

@@ -71,7 +71,7 @@ void ExpectRows(const KvCache& cache, int layer, int head) {
   }
 }
 
-// What Compact and AppendKept do not keep.
+// Entries Compact and AppendKept drop.
 struct Gone {
   std::vector<int> positions;
   Status status;

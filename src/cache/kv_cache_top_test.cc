@@ -107,7 +107,7 @@ TEST_P(TopEntries, AgeOutOfTheRecentPages) {
   EXPECT_EQ(after[kEntries - 2], AsTop(kEntries - 2));
 }
 
-// What is held finer already is not rounded a second time.
+// Entries held finer already are not rounded again.
 TEST_P(TopEntries, ANewChoiceKeepsBits) {
   const std::vector<int> top = Some();
   SetTop(top);

@@ -66,8 +66,8 @@ HeadView KvHead::View() const {
   return view;
 }
 
-// Of `length` entries, the first one that a row reads as a recent one when
-// `seen` tokens there are, its own counted.
+// The first of `length` entries that a row reads as a recent one when there
+// are `seen` tokens, its own counted.
 int KvHead::RecentFrom(int seen, int length) const {
   return std::min(sides_.LowerBound(seen - format_.recent_positions()),
                   format_.FirstWaiting(length));

@@ -42,7 +42,7 @@
 
 namespace pyramidkv {
 
-// What a head has beside finer entries. Valid until it changes.
+// A head without finer entries. Valid until it changes.
 struct HeadView {
   const std::byte* const* pages = nullptr;  // entry i is in slot i
   int length = 0;
@@ -51,7 +51,7 @@ struct HeadView {
   const float* bias = nullptr;    // [length] added to the logits, or null
   const float* scores = nullptr;  // [length], or null
   const int32_t* rope = nullptr;  // [length] rotated for these; null: position
-  // What keys in `pages` are rounded by (kernels/key_rounding.h), or null.
+  // Rounding of keys in `pages` (kernels/key_rounding.h), or null.
   const float* key_rounding = nullptr;
   int sinks = 0;  // the first entries are held finer for their positions
 
@@ -66,7 +66,7 @@ struct HeadView {
   }
 };
 
-// What a row sees of a head; each entry in one of these. Valid until the head
+// A head as a row sees it; each entry in one of these. Valid until the head
 // changes.
 struct HeadSegments {
   // Sinks, entries that nothing holds finer, top ones, recent ones: the order
@@ -108,7 +108,7 @@ class KvHead {
   int length() const { return sides_.length; }
   int64_t bytes() const;  // of pages and arrays
   HeadView View() const;
-  // What a row sees of it: entries at or after position `visible`, but for the
+  // A row's view of it: entries at or after position `visible`, but for the
   // last `later` ones, which were appended for later rows.
   HeadSegments Segments(int visible = 0, int later = 0) const;
   // All entries as f32, k and v [length, head_dim]; either may be null.
@@ -127,7 +127,7 @@ class KvHead {
   // Gives back whole pages whose entries all lie before `position`.
   void DropBefore(int position);
   // Rotates keys so that entry i lies at first + i instead of where it was
-  // rotated for. What is quantised is rounded once more.
+  // rotated for. Quantised keys are rounded once more.
   Status Renumber(int first, const Rotation& rope);
 
   // Holds the entries `top` (ascending) as top ones, and no others. k, v: their
@@ -137,10 +137,10 @@ class KvHead {
   // Scores move with their entries, and those of appended entries begin at 0.
   void SetScores(std::span<const float> scores);       // [length]
   std::span<float> scores() { return sides_.scores; }  // [length], or empty
-  // What quantised keys are rounded by. REQUIRES: the head is empty.
+  // Rounds quantised keys by this. REQUIRES: the head is empty.
   void SetKeyRounding(std::vector<float> rounding);
 
-  // What has to be stored: the state, and all pages in their order.
+  // The parts to store: the state, and all pages in their order.
   HeadState Export() const;
   void ForEachPage(
       const std::function<void(std::span<const std::byte>)>& show) const;

@@ -46,7 +46,7 @@ class RangeOverlay {
   // Gives back whole pages of entries before this one.
   void ReleaseBefore(int entry);
 
-  // What is seen of the entries [from, to).
+  // The seen ones of entries [from, to).
   Segment Part(int from, int to) const;
 
  private:
@@ -72,7 +72,7 @@ class ListOverlay {
   // head_dim]; of those that are held already, the bits stay.
   bool Set(std::span<const int> entries, const float* k, const float* v,
            const Rounding& rounding);
-  // What a state says; its slots have to be added to the run.
+  // Takes a state; its slots have to be added to the run.
   void Restore(std::vector<int32_t> entries, int origin);
   // Holds `entry`, after all others, as `from` holds entry `old`, if it does.
   // Trim is called once that is done.

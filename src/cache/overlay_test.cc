@@ -17,7 +17,7 @@ std::vector<float> RowOf(int i) {
   return std::vector<float>(kDim, static_cast<float>(i));
 }
 
-// What a segment sees: entries, and the rows that they were stored as.
+// A segment's view: entries, and the rows that they were stored as.
 struct Seen {
   std::vector<int> entries, rows;
 };

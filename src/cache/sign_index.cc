@@ -33,7 +33,7 @@ void SignIndex::Append(const float* k, int count, size_t stride) {
     StoreCodes(of_row.data(), codes(), scale, length_ % kCodeGroup,
                groups_.data() + length_ / kCodeGroup * group_bytes);
   }
-  // What is still empty of the last block must not be its best.
+  // The empty end of the last block must not be its best.
   const int last = (length_ - 1) % kCodeGroup;
   for (int e = last + 1; e % kCodeBlock != 0; ++e) {
     CopyCodes(codes(), last, e, groups_.data() + (groups - 1) * group_bytes);

@@ -27,8 +27,8 @@ void ComputeSkew(const float* q, int queries, const float* k, int keys,
                  int head_dim, float* skew);
 
 // Turns rows [rows, heads, head_dim], which were rotated for the positions
-// from `first` on, to positions spread over [0, span). What RoPE turns slowly
-// has one direction in a sample and others in a longer context: a matrix from
+// from `first` on, to positions spread over [0, span). Slow channels of RoPE
+// have one direction in a sample and others in a longer context: a matrix from
 // positions that do not reach so far is worse there than none (the sign index
 // finds more). So spread queries and keys of a sample over the context before
 // ComputeSkew.

@@ -45,7 +45,7 @@ void SkewIndex::Append(const float* k, int count, size_t stride) {
     StoreCodes(codes.data(), columns_, scale, length_ % kCodeGroup,
                groups_.data() + length_ / kCodeGroup * group_bytes);
   }
-  // What is still empty of the last block must not be its best.
+  // The empty end of the last block must not be its best.
   const int last = (length_ - 1) % kCodeGroup;
   for (int e = last + 1; e % kBlockEntries != 0; ++e) {
     CopyCodes(columns_, last, e, groups_.data() + (groups - 1) * group_bytes);

@@ -56,9 +56,9 @@ struct Puzzle {
   Prompt prompt;  // without its context
 };
 
-// Keys of different colours; the first one is asked for. Of seven wordings
-// tried on the full cache of the default model none did better: 8 of 12, where
-// keys named after cities or people got 5 to 7.
+// Keys of different colours; the first one is asked for. None of seven
+// wordings tried on the full cache of the default model did better: 8 of 12,
+// where keys named after cities or people got 5 to 7.
 Puzzle NamedKeys(double depth, Random* random) {
   Puzzle puzzle;
   const auto colours = PickSeveral(kColours, kNamedKeys, random);

@@ -59,8 +59,8 @@ TEST_F(RunEvalTest, EveryTrialHasEveryCacheOnceAndTheFullOneFirst) {
   EXPECT_EQ(reported, returned);
 }
 
-// What a session of its own answers: neither the shared prefill nor the batch
-// may change it.
+// Answers of a session alone: neither the shared prefill nor the batch may
+// change them.
 TEST_F(RunEvalTest, AnswersAreThoseOfASessionOfItsOwn) {
   const TextGenerator generator(CounterOf(*engine_));
   std::set<std::string> different;

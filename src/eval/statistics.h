@@ -10,7 +10,7 @@
 
 namespace pyramidkv {
 
-// Of the share right / trials: Wilson's score interval, which is honest at 0
+// Wilson's score interval of the share right / trials, which is honest at 0
 // and 1 too (20 of 20 is 84 to 100 %). {0, 1} for no trials.
 EvalInterval WilsonInterval(int right, int trials);
 
@@ -19,15 +19,15 @@ struct PairedCounts {
   int both = 0, first = 0, second = 0, neither = 0;  // who was right
 };
 
-// Of the difference first - second of the shares right: the square-and-add
-// interval with a continuity-corrected correlation, method 10 of R. G.
+// The square-and-add interval of the difference first - second of the shares
+// right, with a continuity-corrected correlation: method 10 of R. G.
 // Newcombe, "Improved confidence intervals for the difference between binomial
 // proportions based on paired data", Statistics in Medicine 17 (1998). Chosen
 // over a bootstrap, whose interval is a point where no trial tells the two
 // apart. {-1, 1} for no trials.
 EvalInterval PairedInterval(const PairedCounts& counts);
 
-// Of the mean of `values`: percentiles of 10,000 bootstrap means, drawn with a
+// The mean of `values`: percentiles of 10,000 bootstrap means, drawn with a
 // fixed seed. REQUIRES: values is not empty.
 EvalInterval BootstrapMeanInterval(std::span<const double> values);
 

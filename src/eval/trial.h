@@ -13,7 +13,7 @@
 
 namespace pyramidkv {
 
-// What all trials of a run share.
+// Shared by all trials of a run.
 struct TrialContext {
   Engine* engine = nullptr;
   const EvalOptions* options = nullptr;

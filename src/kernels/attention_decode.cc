@@ -531,7 +531,7 @@ void AddValues(const Part& part, const Page& page, int g) {
   }
 }
 
-// What is done with the K or the V of a page, for kGroup query heads and for
+// The work on the K or the V of a page, for kGroup query heads and for
 // one. Called by pointer: compiled into one function for each pair of types of
 // K and V, they would take compilers minutes.
 struct PageStep {

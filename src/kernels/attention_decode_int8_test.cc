@@ -165,7 +165,7 @@ TEST(AttentionDecodeInt8, QueriesThatAreNotFinite) {
   }
 }
 
-// What is as large as floats get is finite, and so are sums of it.
+// Values as large as floats get are finite, and so are their sums.
 TEST(AttentionDecodeInt8, LargeAndTinyQueries) {
   constexpr int kDim = 64;
   for (Codec codec : {Codec::kInt8, Codec::kInt4}) {
@@ -215,7 +215,7 @@ TEST(AttentionDecodeInt8, WeightsThatAreNotFinite) {
   }
 }
 
-// What weights make of int4 values that are all 1, but for those of slot 5.
+// Weighs int4 values that are all 1, but for those of slot 5.
 // sum: of all weights so far.
 void CheckOnesButOne(float value, const std::vector<float>& p, float sum,
                      float want, float tolerance) {
@@ -244,8 +244,8 @@ TEST(AttentionDecodeInt8, ALargeScaleDoesNotHideOthers) {
   CheckOnesButOne(1000.0f, p, 1000.0f, 63.0f, 0.1f);
 }
 
-// Of a page in which one weight is hundreds of times the others, those still
-// count as much as they should.
+// One weight of a page is hundreds of times the others: those still count as
+// much as they should.
 TEST(AttentionDecodeInt8, SmallWeightsBesideALargeOneCount) {
   std::vector<float> p(kPageEntries, 1.0f / 600);
   p[5] = 1.0f;

@@ -139,7 +139,7 @@ void Check(const PageFormat& format, int group, int entries, int first_slot,
   const auto got = Attend(row);
   ExpectNear(got, want, tolerance);
 
-  // What is there already stays, and so do the slots that are not seen.
+  // Values there already stay, and so do the slots that are not seen.
   std::vector<float> received(first_slot + entries, 0.5f);
   auto want_received = received;
   ReceivedOracle(s, row, &want_received);
@@ -200,7 +200,7 @@ TEST(AttentionDecode, MatchesOracleForQuantizedEntries) {
   });
 }
 
-// What rounding queries and weights adds, next to what rounding entries does.
+// Rounding queries and weights adds little to what rounding entries does.
 TEST(AttentionDecode, IntegersAddLittleToTheErrorOfTheEntries) {
   constexpr int kEntries = 2000, kDim = 64;
   for (Codec codec : {Codec::kInt8, Codec::kInt4}) {

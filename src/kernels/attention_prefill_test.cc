@@ -115,7 +115,7 @@ TEST(AttentionPrefill, MatchesOracle) {
   });
 }
 
-// What is not asked for changes no bit of the rest.
+// Results not asked for change no bit of the rest.
 TEST(AttentionPrefill, LogSumExpIsOptional) {
   ForAllTargets([] {
     const Case c = {16, 3, 64, 200, 0};
@@ -412,7 +412,7 @@ TEST(AttentionPrefill, Int16OutlierChannels) {
   }
 }
 
-// What is far below the maximum of a row counts where there is much of it: an
+// Weights far below the maximum of a row count where there are many: an
 // entry that takes half of the attention and has no value leaves the rest as
 // exact as it was.
 TEST(AttentionPrefill, Int16SinkWithoutValue) {

@@ -70,7 +70,7 @@ struct Problem {
       }
     }
     args.lse = lse.data();
-    // What other rows gave before.
+    // Sums of other rows before.
     received = RandomFloats(size_t(c.group) * args.received_stride, 5, 0.1f);
     for (float& x : received) x = std::abs(x);
     args.received = received.data();

@@ -12,7 +12,7 @@
 namespace pyramidkv {
 namespace {
 
-// What a row of a block says, as the header describes its layout.
+// A row of a block, as the header describes its layout.
 void LoadColumns(const std::byte* block, int columns, int row, float* x) {
   uint16_t half;
   std::memcpy(&half, block + row * sizeof(half), sizeof(half));

@@ -31,7 +31,7 @@ struct Rows {
     return FitKeyRounding(head_dim, kRows, k.data(), kQueries, kGroup,
                           size_t{kGroup} * head_dim, q.data());
   }
-  // Of the products of all queries with all keys as they are stored.
+  // The error of products of all queries with all stored keys.
   double Error(Codec codec, const float* rounding) const {
     const PageFormat format = {head_dim, codec, codec};
     std::vector<std::byte> page(format.page_bytes());
@@ -93,7 +93,7 @@ TEST(KeyRounding, TakesErrorsOffProducts) {
   }
 }
 
-// What is the same in all channels changes no code.
+// Equal weights in all channels change no code.
 TEST(KeyRounding, EqualWeightsRoundToNearest) {
   const Rows rows(64);
   std::vector<float> same(128, 0.0f);

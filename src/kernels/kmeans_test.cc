@@ -59,7 +59,7 @@ void ExpectEqual(const KMeansResult& a, const KMeansResult& b) {
   EXPECT_EQ(a.centroids, b.centroids);
 }
 
-// What holds for every result on finite rows.
+// Laws of every result on finite rows.
 void ExpectLaws(const KMeansArgs& a, const KMeansResult& r) {
   ASSERT_EQ(r.assignment.size(), size_t(a.n));
   ASSERT_EQ(r.centroids.size(), size_t(r.clusters) * a.dim);

@@ -204,7 +204,7 @@ TEST(KvQuant, CodesStayAsTheyAre) {
   }
 }
 
-// Of the 256 bytes of an f16 entry, with 4 for its position.
+// Share of an f16 entry's 256 bytes, with 4 for a position.
 TEST(KvQuant, BytesPerEntry) {
   const auto share = [](Codec k, Codec v) {
     const PageFormat format{64, k, v};

@@ -76,7 +76,7 @@ TEST(MatMulPrompt, Int8TakesTilesAsTheyAre) {
   });
 }
 
-// What makes slicing and batching harmless: a row's bits do not depend on its
+// Slicing and batching are harmless: a row's bits do not depend on its
 // place in the tile or on its neighbours.
 TEST(MatMulPrompt, RowDoesNotDependOnItsTile) {
   omp_set_num_threads(1);

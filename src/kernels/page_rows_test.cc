@@ -34,7 +34,7 @@ Page RandomPage(int head_dim, Codec k, Codec v) {
   return page;
 }
 
-// What the entries before `count` give, and nothing behind them.
+// Rows of the entries before `count`, and nothing behind them.
 void ExpectRows(const Page& page, int count) {
   const int d = page.format.head_dim;
   const size_t n = size_t(count) * d, pairs = size_t(count + 1) / 2 * 2 * d;

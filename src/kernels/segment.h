@@ -40,7 +40,7 @@ struct Segment {
   // By entry, finite, added to the logits scale * q.k (the logarithm of the
   // count that a merged entry stands for). Null: none.
   const float* bias = nullptr;
-  // What quantised keys were rounded by (kernels/key_rounding.h), or null.
+  // Rounding of quantised keys (kernels/key_rounding.h), or null.
   const float* key_rounding = nullptr;
 
   bool empty() const { return begin >= end; }
@@ -63,7 +63,7 @@ struct Segment {
     }
     return Sees(slot) ? slot : -1;
   }
-  // What a slot holds, as f32. k, v: [head_dim]; either may be null.
+  // A slot's entry as f32. k, v: [head_dim]; either may be null.
   void Load(int slot, float* k, float* v) const {
     LoadEntry(format, pages[slot / format.entries], slot % format.entries, k, v,
               key_rounding);

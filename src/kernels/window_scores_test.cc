@@ -22,7 +22,7 @@ const Case kCases[] = {
     {2, 1, 80, 33, {64, 200}},
 };
 
-// What entries weigh: all the same; by biases; by biases of all but head 0.
+// Weights of entries: all the same; by biases; by biases of all but head 0.
 enum class Bias { kNone, kAll, kNotFirst };
 
 struct Scores {

@@ -20,7 +20,7 @@
 
 namespace pyramidkv {
 
-// What every head is sure of: `spec.floor` of the mean budget, at least 1.
+// Every head's floor: `spec.floor` of the mean budget, at least 1.
 int GlobalFloorEntries(const CacheSpec& spec, int64_t total, int layers,
                        int kv_heads);
 

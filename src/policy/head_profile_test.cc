@@ -17,7 +17,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// Of a model with two layers of two KV heads.
+// The model has two layers of two KV heads.
 Result<HeadProfile> Parse(const std::string& text) {
   return ParseHeadProfile(text, "heads.json", 2, 2);
 }

@@ -27,8 +27,8 @@ struct HeadSplitOptions {
 // min(total, sum of n). With base = total / heads every head gets at least
 // min(n[h], max(sinks + recent + 1, floor * base)) or, if that is more
 // than base, min(n[h], base); and n[h] at most. The rest goes to the best
-// entries of all heads that are neither protected nor part of that. Of equal
-// scores the lower head comes first, then the lower index; NaN ranks lowest.
+// entries of all heads that are neither protected nor part of that. Ties go
+// to the lower head first, then to the lower index; NaN ranks lowest.
 std::vector<int> SplitHeads(std::span<const std::vector<float>> scores,
                             int64_t total, const HeadSplitOptions& options);
 

@@ -1,4 +1,4 @@
-// What becomes of evicted entries that are not dropped: entries of one KV head
+// Merging of evicted entries that are not dropped: entries of one KV head
 // with similar keys become one entry, with a bias on its logit that makes it
 // count for all of them.
 //

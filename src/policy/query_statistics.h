@@ -29,7 +29,7 @@ class QueryStatistics {
  public:
   static constexpr int kBlockRows = 64;
 
-  // Of `heads` query heads; the first `sinks` positions do not count.
+  // `heads`: query heads. The first `sinks` positions do not count.
   QueryStatistics(int heads, int head_dim, int sinks);
 
   // The queries of the next `rows` positions, before RoPE (after a norm of
@@ -41,7 +41,7 @@ class QueryStatistics {
   int head_dim() const { return head_dim_; }
   int64_t positions() const { return position_; }  // added so far
 
-  // Of all rows so far; more may be added afterwards.
+  // Over all rows so far; more may be added later.
   struct Moments {
     int64_t count = 0;               // rows that counted
     std::vector<double> mean;        // [head_dim]

@@ -19,7 +19,7 @@ struct BudgetRequest {
   int tokens = 0;  // tokens seen; no head can keep more
   // For `memory`: bytes of a page, and entries per head to leave room for.
   int64_t page_bytes = 0;
-  // Of what a head has beside those (its first and newest entries, finer).
+  // A head's bytes beside those (its first and newest entries, finer).
   int64_t fine_bytes = 0;
   int reserve_tokens = 0;
   // Bytes that the sequence needs besides (sliding-window layers).

@@ -1,4 +1,4 @@
-// What every schedule promises, over random specs and sizes.
+// Promises of every schedule, over random specs and sizes.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

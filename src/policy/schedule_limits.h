@@ -1,4 +1,4 @@
-// What bounds a schedule from below (floors) and above (bytes), and the
+// Bounds of a schedule from below (floors) and above (bytes), and the
 // published pyramids, which know neither.
 
 #ifndef PYRAMIDKV_POLICY_SCHEDULE_LIMITS_H_

@@ -37,7 +37,7 @@ struct ScoreSpec {
   int grace = 0;     // scorers that sum: newest entries that cannot leave
   SumVariant variant = SumVariant::kSum;
 
-  // What ranks the entries; null: nothing does.
+  // Ranks the entries; null: nothing does.
   const Scorer* ranking() const {
     return select == SelectKind::kRecent ? nullptr : scorer;
   }

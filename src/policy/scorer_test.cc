@@ -1,4 +1,4 @@
-// What a scorer says of itself is what the spec's checks and keys make of it.
+// A scorer's traits are what the spec's checks and keys make of it.
 
 #include "policy/scorer.h"
 

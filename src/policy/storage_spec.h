@@ -1,4 +1,4 @@
-// What entries are held in: the part of a cache spec that pages follow from.
+// Storage of entries: the part of a cache spec that pages follow from.
 
 #ifndef PYRAMIDKV_POLICY_STORAGE_SPEC_H_
 #define PYRAMIDKV_POLICY_STORAGE_SPEC_H_

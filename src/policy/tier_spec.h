@@ -1,4 +1,4 @@
-// What becomes of entries that do not stay: the part of a cache spec that
+// The fate of entries that do not stay: the part of a cache spec that
 // merging (policy/merge.h) and the cold tier (cache/cold_tier.h) read.
 
 #ifndef PYRAMIDKV_POLICY_TIER_SPEC_H_

@@ -79,7 +79,7 @@ Result<RequestBytes> PlanRequest(const CacheSpec& spec,
     // Candidates of the layers so far, and one layer as a whole.
     bytes.cache += plan.bytes / 8 + plan.bytes_full / p.layers;
   }
-  // Of a tier's blocks one arena may be partly used.
+  // One arena of a tier's blocks may be partly used.
   if (spec.offloads()) bytes.cache += kArenaBytes;
   if (size.prompt > 0) bytes.prompt = PromptBytes(spec, context, size);
   return bytes;

@@ -16,7 +16,7 @@ TinyGgufOptions Options() {
   return options;
 }
 
-// Of a prompt, a second turn and generated tokens.
+// A prompt, a second turn and generated tokens.
 std::vector<float> LogitsOf(Engine* engine, const std::string& kv) {
   auto session = MakeSession(engine, kv);
   EXPECT_TRUE(session->Read(RandomTokens(90, 320, 1), {}).ok());
@@ -36,7 +36,7 @@ double RelativeError(const std::vector<float>& got,
   return std::sqrt(error / size);
 }
 
-// What is rounded differs from level to level; what is computed does not.
+// Rounding differs from level to level; the computation does not.
 TEST(CpuLevels, EveryCpuComputesAboutTheSame) {
   const struct {
     const char* kv;

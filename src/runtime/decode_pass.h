@@ -76,7 +76,7 @@ class DecodePass {
   void Attend(int layer);
   void EndRows();
   void AddRow(int layer, int row, size_t* result, size_t* weights);
-  // Of what was fetched; `head` counts over rows and KV heads.
+  // For fetched entries; `head` counts over rows and KV heads.
   void AddColdTasks(int head);
   void AttendFurtherViews(int layer);
   void RunTasks();

@@ -1,4 +1,4 @@
-// What every forward pass of one engine shares.
+// Shared by every forward pass of one engine.
 
 #ifndef PYRAMIDKV_RUNTIME_FORWARD_CONTEXT_H_
 #define PYRAMIDKV_RUNTIME_FORWARD_CONTEXT_H_

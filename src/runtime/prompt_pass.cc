@@ -336,13 +336,13 @@ void PromptPass::FinishTile(int tile, int worker) {
   block.AddFeedForward(&rows, &s.block, hidden);
 }
 
-// What a target keeps of the layer.
+// Gives a target the layer to keep.
 Status PromptPass::EndLayer(Sequence* target) {
   const LayerKeys& keys = work_.keys;
   std::vector<const float*> k, v;
   std::vector<const uint16_t*> fresh_v16;
   for (int h = 0; h < params_.kv_heads; ++h) {
-    // What lies in a cold tier stays there.
+    // Entries in a cold tier stay there.
     const size_t cold = size_t(keys.cold(h)) * params_.head_dim;
     const PromptKeys& head = keys.head(h);
     k.push_back(head.k() + cold);

@@ -46,7 +46,7 @@ std::vector<float> Conversation(Engine* engine, const std::string& kv) {
   return all;
 }
 
-// What is fetched whole is as good as what never left.
+// Fetching all is as good as if nothing had left.
 TEST(Recall, OfEverythingIsTheFullCache) {
   auto engine = TinyEngine(Options(), 2, Compute::kF32);
   const auto full = Conversation(engine.get(), "full,type=f32");

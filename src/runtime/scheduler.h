@@ -60,7 +60,7 @@ class Scheduler final : public Batch {
   PagePool* const pages_;
   const BatchOptions options_;
 
-  // Of the engine's thread.
+  // Engine's thread only.
   std::deque<std::unique_ptr<BatchJob>> waiting_;
   Jobs prompts_;  // the next in turn first
   Jobs answers_;  // as they began

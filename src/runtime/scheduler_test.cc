@@ -178,7 +178,7 @@ TEST_F(SchedulerTest, AdmitsNoMoreThanAskedFor) {
   EXPECT_EQ(results_.size(), 4u);
 }
 
-// What is planned is never exceeded by what a cache takes at its peak.
+// A cache at its peak never takes more than was planned.
 TEST_F(SchedulerTest, PlansABound) {
   std::vector<std::string> specs = ExampleSpecs("unused");
   std::erase_if(specs, [](const std::string& kv) {

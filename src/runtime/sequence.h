@@ -44,7 +44,7 @@ struct Sequence {
   // The next token is rotated for this.
   int rope_position() const { return position - cache.rope_shift(); }
 
-  // Rows that can be decoded in one call; at least 1. What happens between
+  // Rows that can be decoded in one call; at least 1. Steps between
   // rows (eviction, renumbering) must not depend on how many come at once.
   int RowsAtOnce() const;
 

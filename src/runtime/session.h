@@ -28,7 +28,7 @@ inline bool AllFinite(std::span<const float> values) {
                      [](float v) { return std::isfinite(v); });
 }
 
-// What sessions borrow from their engine, which outlives them.
+// Sessions borrow this from their engine, which outlives them.
 struct EngineParts {
   ForwardContext context;
   DecodePass* decode = nullptr;
@@ -74,7 +74,7 @@ class SessionImpl final : public Session {
   // The checks of Read: ids, context size, earlier failure.
   Status CheckTokens(std::span<const int> tokens) const;
 
-  // What asks the model to repeat its context, for scorers that need it.
+  // Asks the model to repeat its context, for scorers that need it.
   static Result<std::vector<int>> RepeatTokens(const EngineParts& parts);
 
   // Reads tokens into all `sessions` with one pass (new ones, or one), and

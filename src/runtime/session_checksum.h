@@ -12,7 +12,7 @@
 
 namespace pyramidkv {
 
-// Of a header without its own last 8 bytes.
+// Leaves out the header's last 8 bytes.
 uint64_t HeaderChecksum(std::span<const std::byte> header);
 
 uint64_t ChunkChecksum(const SessionFileId& id, uint32_t index,

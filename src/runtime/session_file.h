@@ -113,7 +113,7 @@ class SessionFileReader {
   // bytes; kRuntime if the system cannot read.
   Status Read(std::span<std::byte> to);
 
-  // What was not read yet is checked, too, and the footer's checksum of all.
+  // Checks what was not read yet, too, and the footer's checksum of all.
   // Nothing that was read may be trusted to be complete before.
   Status Finish();
 

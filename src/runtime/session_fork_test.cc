@@ -49,7 +49,7 @@ std::vector<std::string> Specs() {
   return specs;
 }
 
-// What a session has been through.
+// A step of a session's life.
 struct Event {
   bool reads = false;  // a prompt, or else generated tokens
   int count = 0;

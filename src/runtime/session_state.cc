@@ -12,7 +12,7 @@
 namespace pyramidkv {
 namespace {
 
-// Of anything that a model's dimensions bound; refuses before multiplying.
+// Caps all that a model's dimensions bound; refuses before multiplying.
 constexpr uint64_t kMostValues = uint64_t{1} << 32;
 
 void WriteStatistics(const QueryStatistics::State& s, StateWriter* out) {
@@ -166,7 +166,7 @@ Status ReadCacheHead(StateReader* in, int position, int layer, int head,
   return in->status();
 }
 
-// What a head says of its entries, which a load compares with those it finds.
+// Checks a head's entry counts, which a load compares with those it finds.
 bool CountsEntries(const SessionHead& head) {
   const auto layers = size_t(head.layers), heads = size_t(head.kv_heads);
   int64_t entries = 0;

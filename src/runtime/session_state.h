@@ -1,4 +1,4 @@
-// What is in a session file: first what it is about, which can be read without
+// A session file's content: first what it is about, which can be read without
 // a model, then the state of the compression, then every head of the cache,
 // then the cold tier (session_cold.h).
 

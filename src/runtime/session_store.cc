@@ -22,7 +22,7 @@ std::array<uint64_t, 2> NewSessionName() {
   return name;
 }
 
-// What two fingerprints differ in, for people; empty: nothing.
+// Differences of two fingerprints, for people; empty: none.
 std::string Differences(const ModelFingerprint& a, const ModelFingerprint& b) {
   std::vector<std::string_view> parts;
   if (a.tensors != b.tensors) parts.push_back("tensors (names, types, shapes)");

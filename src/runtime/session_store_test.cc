@@ -305,7 +305,7 @@ TEST_F(SessionStoreTest, SaysWhatIsHotAndWhatIsCold) {
   EXPECT_GT(stored->file_bytes, hot + stored->tier->block_bytes);
 }
 
-// What a killed save left goes when its file is used again.
+// A killed save's litter goes when its file is used again.
 TEST_F(SessionStoreTest, ALoadRemovesLitter) {
   ASSERT_TRUE(Talk(engine_, "full")->Save(path_).ok());
   const pid_t child = fork();

@@ -28,7 +28,7 @@ TEST(ChooseBlocks, SinksBandAndTheBest) {
   EXPECT_NEAR(choice.covered, 1, 1e-6);
 }
 
-// What is reported is what the chosen blocks hold, and it reaches the goal
+// The report is what the chosen blocks hold, and it reaches the goal
 // with no block to spare.
 TEST(ChooseBlocks, CoversWhatItSays) {
   for (uint32_t seed = 0; seed < 200; ++seed) {

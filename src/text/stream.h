@@ -1,12 +1,12 @@
 // TextStream: turns the token pieces of an answer into text that can be shown
-// at once. What is not certain yet is held back: the first bytes of a
+// at once. Bytes not certain yet are held back: the first ones of a
 // character, and whatever may still become a stop string.
 //
 //   TextStream stream({"\nUser:"});
 //   while (!stream.stopped()) Show(stream.Push(tokenizer.Piece(token, false)));
 //   Show(stream.Finish());
 //
-// What comes out, and where it stops, depends on the bytes alone, never on
+// The text, and where it stops, depends on the bytes alone, never on
 // how they were cut into pieces: a stop string counts from the byte that
 // completes it, so the one that is complete first ends the text.
 

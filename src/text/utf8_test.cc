@@ -55,7 +55,7 @@ TEST_P(Utf8CaseTest, FindsHoldsAndReplaces) {
 INSTANTIATE_TEST_SUITE_P(All, Utf8CaseTest, testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
 
-// Of all texts of two bytes, exactly the valid ones pass.
+// Exactly the valid ones of all texts of two bytes pass.
 TEST(Utf8Test, EveryPairOfBytes) {
   int valid = 0;
   for (int a = 0; a < 256; ++a) {

@@ -15,7 +15,7 @@
 
 namespace pyramidkv {
 
-// What the codecs of `format` make of one entry.
+// One entry as the codecs of `format` make it.
 struct ColdRow {
   std::vector<float> k;
   std::vector<float> v;

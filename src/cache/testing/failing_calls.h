@@ -10,7 +10,7 @@
 
 namespace pyramidkv {
 
-// What goes wrong; the test keeps it and changes it as it likes.
+// Faults; the test keeps them and changes them as it likes.
 struct Failures {
   std::atomic<int64_t> disk_bytes{int64_t{1} << 40};  // that can be allocated
   std::atomic<int> write_error{0};                    // errno of all writes

@@ -1,4 +1,4 @@
-// What a KvHead should hold, said slowly: each entry with its values as every
+// A KvHead as it should be, said slowly: each entry with its values as every
 // store rounds them, whether that store holds it or not.
 
 #ifndef PYRAMIDKV_CACHE_TESTING_HEAD_MODEL_H_
@@ -37,7 +37,7 @@ class HeadModel {
   HeadModel(const HeadFormat& format, std::vector<float> rounding)
       : format_(format), rounding_(std::move(rounding)) {}
 
-  // What a page of the format makes of a row.
+  // A row as a page of the format makes it.
   static ModelRow Stored(const PageFormat& format, const float* k,
                          const float* v, const Rounding& rounding) {
     std::vector<std::byte> page(format.page_bytes());
@@ -49,7 +49,7 @@ class HeadModel {
     return row;
   }
 
-  // What an entry of the head reads for the last row but `later`.
+  // An entry as the last row but `later` reads it.
   // recent_begin: first entry that the head holds as a recent one.
   const ModelRow& Read(int i, int recent_begin, int later = 0) const {
     const ModelEntry& e = entries[i];

@@ -85,7 +85,7 @@ TEST(KeyRedundancyTest, EveryWindowAgainstTheWholeMatrix) {
   }
 }
 
-// Of three equal keys the last is the newest duplicate of the first two, and
+// The last of three equal keys is the newest duplicate of the first two, and
 // the second of the last: the first is the most redundant of them.
 TEST(KeyRedundancyTest, TheNewestOfSeveralStays) {
   const auto got = Redundancy({1, 0, 1, 0, 1, 0, 0, 1}, 4, 2, 4);

@@ -24,7 +24,7 @@ inline std::vector<float> RandomValues(size_t count, uint32_t seed,
   return values;
 }
 
-// Of a few values only, so that many are equal.
+// Few different values, so that many are equal.
 inline std::vector<float> RandomTies(size_t count, uint32_t seed) {
   std::mt19937 rng(seed);
   std::vector<float> values(count);

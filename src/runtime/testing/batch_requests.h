@@ -14,7 +14,7 @@
 
 namespace pyramidkv {
 
-// What one client wants.
+// One client's request.
 struct Wish {
   std::string kv = "full";
   std::vector<int> prompt;
@@ -30,7 +30,7 @@ inline BatchRequest RequestOf(const Wish& wish) {
   return request;
 }
 
-// Of a session of its own.
+// From a session alone.
 inline Generation Alone(Engine* engine, const Wish& wish) {
   auto session = MakeSession(engine, wish.kv);
   const Status read = session->Read(wish.prompt, {});
