@@ -80,7 +80,7 @@ class Reader {
   explicit Reader(const std::string& path)
       : model_(Must(Model::Load(path))),
         tokenizer_(Must(Tokenizer::Load(path))),
-        pool_(1, [] {}),
+        pool_(1),
         matmul_(1, PromptCompute::kInt8) {
     if (HasInt8Products()) model_->Repack(&pool_);
     context_.model = model_.get();
@@ -144,7 +144,9 @@ Capture Reader::Read(const std::vector<int>& context,
     for (size_t i = at; i < std::min(next.size(), at + kMaxRows); ++i) {
       rows.push_back({&sequence, next[i]});
     }
-    Must(decode.Run(rows, logits.data()));
+    std::vector<Status> status(rows.size());
+    decode.Run(rows, logits.data(), status);
+    for (const Status& s : status) Must(s);
   }
   Capture out;
   out.keys = static_cast<int>(context.size());
