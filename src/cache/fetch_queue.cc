@@ -51,6 +51,8 @@ void FetchQueue::ReadNext(ReadJob* job, std::unique_lock<std::mutex>* lock) {
       run->offset, std::span(job->pieces).subspan(run->first, run->count));
   lock->lock();
   if (--job->left > 0) return;
+  // Who waits may wake up much later; that is no time of the disk's.
+  if (job->waited) stalled_.Leave();
   reading_.Leave();
   done_.notify_all();
 }
@@ -60,6 +62,7 @@ void FetchQueue::Start(ReadJob* job) {
   std::lock_guard lock(mutex_);
   job->next = 0;
   job->left = job->runs.size();
+  job->waited = false;
   jobs_.push_back(job);
   reading_.Enter();
   const size_t most = std::min(job->runs.size(), threads_.size());
@@ -69,10 +72,10 @@ void FetchQueue::Start(ReadJob* job) {
 void FetchQueue::Wait(ReadJob* job) {
   std::unique_lock lock(mutex_);
   if (job->left == 0) return;
+  job->waited = true;
   stalled_.Enter();
   while (job->next < job->runs.size()) ReadNext(job, &lock);
   done_.wait(lock, [job] { return job->left == 0; });
-  stalled_.Leave();
 }
 
 void FetchQueue::Cancel(ReadJob* job) {

@@ -40,13 +40,14 @@ struct ReadJob {
   std::vector<Run> runs;
 
   // Guarded by the queue's mutex.
-  size_t next = 0;  // run to begin with
-  size_t left = 0;  // runs not finished
+  size_t next = 0;      // run to begin with
+  size_t left = 0;      // runs not finished
+  bool waited = false;  // somebody stands in Wait
 };
 
 struct FetchTimes {
   double read_seconds = 0;   // time during which any job was under way
-  double stall_seconds = 0;  // time during which anybody waited for one
+  double stall_seconds = 0;  // time of it during which anybody waited for one
 };
 
 class FetchQueue {

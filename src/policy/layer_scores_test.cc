@@ -246,16 +246,24 @@ TEST(RetainedMassTest, ShareOfWhatIsKept) {
 
 TEST(ScorerNeedsTest, WhatEachScorerAsksFor) {
   EXPECT_EQ(NeedsOf(Spec("full")).window_rows, 0);
-  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=1")).window_rows, 32);
-  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=1,window=5")).window_rows, 5);
+  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=0.5")).window_rows, 32);
+  EXPECT_EQ(NeedsOf(Spec("snapkv,keep=0.5,window=5")).window_rows, 5);
   // The mass of others is measured over a few rows.
-  EXPECT_EQ(NeedsOf(Spec("knorm,keep=1")).window_rows, 16);
-  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).all_rows);
-  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1")).gathers);
-  EXPECT_FALSE(NeedsOf(Spec("snapkv,keep=1")).all_rows);
-  EXPECT_TRUE(NeedsOf(Spec("kvzip,keep=1")).repetition);
-  EXPECT_TRUE(NeedsOf(Spec("expected-attention,keep=1")).query_statistics);
-  EXPECT_FALSE(NeedsOf(Spec("h2o,keep=1,select=recent")).all_rows);
+  EXPECT_EQ(NeedsOf(Spec("knorm,keep=0.5")).window_rows, 16);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=0.5")).all_rows);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=0.5")).gathers);
+  EXPECT_FALSE(NeedsOf(Spec("snapkv,keep=0.5")).all_rows);
+  EXPECT_TRUE(NeedsOf(Spec("kvzip,keep=0.5")).repetition);
+  EXPECT_TRUE(NeedsOf(Spec("expected-attention,keep=0.5")).query_statistics);
+  EXPECT_FALSE(NeedsOf(Spec("h2o,keep=0.5,select=recent")).all_rows);
+}
+
+// Nothing leaves, so nothing is scored, unless the best are held finer.
+TEST(ScorerNeedsTest, KeepOneNeedsNothing) {
+  const ScorerNeeds none = NeedsOf(Spec("h2o,keep=1"));
+  EXPECT_FALSE(none.all_rows || none.gathers || none.positions);
+  EXPECT_EQ(none.window_rows, 0);
+  EXPECT_TRUE(NeedsOf(Spec("h2o,keep=1,type=int4,top_type=f16")).all_rows);
 }
 
 }  // namespace
