@@ -61,7 +61,7 @@ void FetchQueue::Start(ReadJob* job) {
   if (job->runs.empty()) return;
   std::lock_guard lock(mutex_);
   job->next = 0;
-  job->left = job->runs.size();
+  job->left = static_cast<uint32_t>(job->runs.size());
   job->waited = false;
   jobs_.push_back(job);
   reading_.Enter();

@@ -40,8 +40,8 @@ struct ReadJob {
   std::vector<Run> runs;
 
   // Guarded by the queue's mutex.
-  size_t next = 0;      // run to begin with
-  size_t left = 0;      // runs not finished
+  uint32_t next = 0;    // run to begin with
+  uint32_t left = 0;    // runs not finished
   bool waited = false;  // somebody stands in Wait
 };
 
