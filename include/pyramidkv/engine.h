@@ -52,10 +52,10 @@ struct EngineOptions {
   Compute compute = Compute::kAuto;
   // Where caches with remainder=offload put their files. Empty: the system's
   // directory for such files.
-  std::string offload_directory;
+  std::string offload_directory = {};
   // Where what is measured once per model (index=skew) is kept if it cannot be
   // beside the model. Empty: nowhere.
-  std::string cache_directory;
+  std::string cache_directory = {};
 };
 
 struct ModelInfo {
@@ -129,19 +129,19 @@ struct GenerateOptions {
   bool ignore_eos = false;
   // Text that ends the answer and is not returned. The name of a control token
   // ("<|im_end|>") stands for the token, which shows no text otherwise.
-  std::vector<std::string> stop;
-  std::vector<int> forced;  // ids to decode instead of sampling
-  int logprobs = -1;        // >= 0: fill GeneratedToken::top
-  SamplingOptions sampling;
+  std::vector<std::string> stop = {};
+  std::vector<int> forced = {};  // ids to decode instead of sampling
+  int logprobs = -1;             // >= 0: fill GeneratedToken::top
+  SamplingOptions sampling = {};
   // Called with each piece of text as it is certain (a prefix of a stop
   // string or of a UTF-8 character is held back). May be empty.
-  std::function<void(std::string_view piece)> on_text;
+  std::function<void(std::string_view piece)> on_text = {};
   // Called with each token as it is chosen, before its text. May be empty.
   std::function<void(const GeneratedToken& token)> on_token;
   // Called with the logits [vocabulary] that each token is chosen from, from
   // the last prompt token's on; with forced tokens also with those after the
   // last one. False stops with kRuntime. May be empty.
-  std::function<bool(std::span<const float> logits)> on_logits;
+  std::function<bool(std::span<const float> logits)> on_logits = {};
   const std::atomic<bool>* cancel = nullptr;  // looked at before every token
 };
 
