@@ -2,18 +2,13 @@
 """Sentences that open with "What" or "Of" (see CONTRIBUTING.md, Style).
 
 A reader takes such an opening for a question or loses its end; the subject
-comes first. Documents and public headers have none; the comments of the code
-may have as many as they had, and fewer with every change.
+comes first. Documents, public headers and the comments of the code have none.
 """
 
 import pathlib
 import re
 import subprocess
 import sys
-
-# Those left in comments of each folder. It may only fall: lower it when the
-# note says so.
-LEFT = {"src": 0, "cli": 0, "bench": 0}
 
 OPENING = re.compile(
     r"(?:\A|\n[ \t]*\n|(?<=[.!?:])\s+|\|[ \t]+|\n[ \t]*[-*][ \t]+)(What|Of)\s")
@@ -55,23 +50,14 @@ def tree_files():
 
 
 def main():
-    found = {}
-    for path in tree_files():
-        if path.name != "CHANGELOG.md":  # says what was said
-            found.setdefault(path.parts[0], []).extend(
-                f'{path}:{line}: opens with "{words}": subject first'
-                for line, words in openings(path, path.read_text()))
     failed = False
-    for folder, messages in sorted(found.items()):
-        allowed = LEFT.get(folder, 0)
-        if len(messages) > allowed:
+    for path in tree_files():
+        if path.name == "CHANGELOG.md":  # says what was said
+            continue
+        for line, words in openings(path, path.read_text()):
             failed = True
-            print("\n".join(messages), file=sys.stderr)
-            print(f"{folder}: {len(messages)} sentences open with What or Of, "
-                  f"{allowed} are allowed", file=sys.stderr)
-        elif len(messages) < allowed:
-            print(f"note: {folder} has {len(messages)} sentences that open with "
-                  f"What or Of: lower LEFT in script/lint_prose.py")
+            print(f'{path}:{line}: opens with "{words}": subject first',
+                  file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -137,7 +137,7 @@ struct GenerateOptions {
   // string or of a UTF-8 character is held back). May be empty.
   std::function<void(std::string_view piece)> on_text = {};
   // Called with each token as it is chosen, before its text. May be empty.
-  std::function<void(const GeneratedToken& token)> on_token;
+  std::function<void(const GeneratedToken& token)> on_token = {};
   // Called with the logits [vocabulary] that each token is chosen from, from
   // the last prompt token's on; with forced tokens also with those after the
   // last one. False stops with kRuntime. May be empty.
