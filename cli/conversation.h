@@ -65,7 +65,7 @@ class Conversation {
   std::vector<ChatMessage> messages_;  // without the system message
   std::unique_ptr<Session> session_;
   std::string prompt_;        // the conversation as read, up to the answer
-  std::string answer_;        // what was generated behind it
+  std::string answer_;        // what was generated after it
   std::vector<int> pending_;  // generated, but not in the cache yet
   int decoded_end_ = -1;      // the end-of-turn token in the cache, or -1
 };

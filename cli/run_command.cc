@@ -86,7 +86,7 @@ Status CheckSessionFlags(const RunFlags& flags) {
   if (!flags.chat_template.system_prompt.empty()) {
     return Status::Usage(
         "--system-prompt stands at the start of a context, which a stored "
-        "session has behind it");
+        "session is past");
   }
   return {};
 }

@@ -1,5 +1,5 @@
 // `run` and what is built on it: one prompt to a completion, in a new session
-// or behind a stored one.
+// or after a stored one.
 
 #ifndef PYRAMIDKV_CLI_RUN_COMMAND_H_
 #define PYRAMIDKV_CLI_RUN_COMMAND_H_

@@ -8,7 +8,7 @@
 namespace pyramidkv::cli {
 namespace {
 
-// The end of a turn is a control token, with at most a newline behind it.
+// The end of a turn is a control token, with at most a newline after it.
 bool TurnEnded(const Engine& engine, std::span<const int> before) {
   const auto last = before.last(std::min<size_t>(before.size(), 2));
   return std::any_of(last.begin(), last.end(),

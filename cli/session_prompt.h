@@ -1,4 +1,4 @@
-// A question behind a stored session, as the chat template writes it.
+// A question after a stored session, as the chat template writes it.
 
 #ifndef PYRAMIDKV_CLI_SESSION_PROMPT_H_
 #define PYRAMIDKV_CLI_SESSION_PROMPT_H_
@@ -12,7 +12,7 @@
 
 namespace pyramidkv::cli {
 
-// The tokens of a user's turn behind `before`, whose last turn is ended first
+// The tokens of a user's turn after `before`, whose last turn is ended first
 // if it is open. Errors: those of the template; kUsage where its turns cannot
 // be told apart.
 Result<std::vector<int>> NextTurn(const Engine& engine,

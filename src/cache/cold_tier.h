@@ -109,7 +109,7 @@ class ColdTier {
       const ColdTierOptions& options);
   virtual ~ColdTier() = default;
 
-  // Appends entries behind what a head has: rows of head_dim values, `stride`
+  // Appends entries after what a head has: rows of head_dim values, `stride`
   // values apart, at `positions` [count] (kept for sessions and reports).
   // Errors: kRuntime if there is no room on the disk or in memory; the head
   // is unchanged.
@@ -129,7 +129,7 @@ class ColdTier {
   virtual void Select(int layer, int head, const float* q, int group,
                       float scale) = 0;
   // The first blocks of the last Select, then the next ones, in ascending
-  // order; behind the last view comes the first again. Waits for what has to be
+  // order; after the last view comes the first again. Waits for what has to be
   // read. Errors: kRuntime for a read that failed: this head's alone.
   virtual Status Fetch(int layer, int head, ColdView* view) = 0;
 

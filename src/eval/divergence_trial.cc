@@ -22,7 +22,7 @@ std::vector<Distribution> Distributions(const std::vector<float>& rows,
   return all;
 }
 
-// Forces `chunk` in every session. `next`: the token behind each of them.
+// Forces `chunk` in every session. `next`: the token after each of them.
 Status AddChunk(std::span<Session* const> sessions, std::span<const int> chunk,
                 std::span<const int> next, std::vector<DivergenceSum>* sums) {
   PKV_ASSIGN_OR_RETURN(const std::vector<float> full_rows,

@@ -14,7 +14,7 @@
 namespace pyramidkv {
 
 // The tokens of a text's beginning: with what the model puts in front of it,
-// and without what some put behind it. Control tokens are not parsed.
+// and without what some put after it. Control tokens are not parsed.
 Result<std::vector<int>> TokenizeBeginning(const Engine& engine,
                                            std::string_view text);
 

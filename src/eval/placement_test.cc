@@ -36,7 +36,7 @@ class PlacementTest : public testing::Test {
     EvalCallbacks callbacks;
     callbacks.trace = [&](std::string_view, std::string_view line) {
       EXPECT_NE(line.find("\"step\":0,"), line.npos)
-          << "compressed again behind the context: " << line;
+          << "compressed again after the context: " << line;
       lines.emplace_back(line);
     };
     const std::vector<std::string> specs = {spec};

@@ -82,7 +82,7 @@ class Evaluation {
   int trials_ = 0;
   std::vector<std::string> specs_;
   std::vector<int> head_;  // what the model puts in front of a text
-  std::vector<int> text_;  // options.text behind that
+  std::vector<int> text_;  // options.text after that
 };
 
 Status Evaluation::Begin() {

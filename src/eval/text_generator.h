@@ -35,7 +35,7 @@ class TextGenerator {
   // come up. Empty if nothing fits.
   std::string Paragraphs(int tokens, Random* random) const;
 
-  // The tokens that `text` adds behind other text.
+  // The tokens that `text` adds after other text.
   int Cost(std::string_view text) const;
 
  private:

@@ -27,8 +27,8 @@ Result<std::vector<EvalTrial>> RunAnswerTrial(
     std::span<const std::string> specs);
 
 // Reads the first options.tokens of `tokens`, forces the next
-// options.score_tokens in every cache and compares the logits behind each with
-// those of specs[0]; the token behind it is what the perplexity is of.
+// options.score_tokens in every cache and compares the logits after each with
+// those of specs[0]; the token after it is what the perplexity is of.
 // REQUIRES: one token more than both.
 Result<std::vector<EvalTrial>> RunDivergenceTrial(
     const TrialContext& context, std::span<const int> tokens,

@@ -27,7 +27,7 @@ const Case kCases[] = {
     {48, 3, 64, 100, 20}, {33, 2, 96, 129, 0},
 };
 
-// Row i sits behind `past` entries and sees the last `window` (0: all).
+// Row i sits after `past` entries and sees the last `window` (0: all).
 PrefillTile MakeTile(const Case& c) {
   PrefillTile t;
   t.rows = c.rows;

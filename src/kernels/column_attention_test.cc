@@ -23,7 +23,7 @@ bool Runs(AttentionForm form) { return Covers(Cpu(), FormNeeds(form)); }
 
 using Group = WindowScoresArgs::Group;
 
-// Rows behind `past` entries; the columns [from, to) (to = 0: all).
+// Rows after `past` entries; the columns [from, to) (to = 0: all).
 struct Case {
   int rows, group, head_dim, past, from, to, min_distance;
   bool bias;

@@ -1,7 +1,7 @@
-// Entries behind a peak: they stay with it.
+// Entries after a peak: they stay with it.
 //
 // A query finds an entry by the words in front of what it needs; what has to
-// be copied are the tokens behind. Choosing single entries drops those.
+// be copied are the tokens after it. Choosing single entries drops those.
 
 #ifndef PYRAMIDKV_POLICY_SPREAD_H_
 #define PYRAMIDKV_POLICY_SPREAD_H_
@@ -11,7 +11,7 @@
 namespace pyramidkv {
 
 // out[j] = max over i in [0, spread] of score[j - i], as far as j - i exists:
-// the `spread` entries behind a peak score no less than the peak. NaN counts
+// the `spread` entries after a peak score no less than the peak. NaN counts
 // as minus infinity. score, out: [n], not overlapping. REQUIRES: spread >= 0.
 void SpreadForward(int spread, std::span<const float> score,
                    std::span<float> out);

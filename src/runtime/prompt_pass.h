@@ -8,7 +8,7 @@
 // rest - never the full cache.
 //
 // Where a scorer asks for it, rows that repeat the context go through each
-// layer behind it (KVzip): they see the context and write nothing into a
+// layer after it (KVzip): they see the context and write nothing into a
 // cache, but scorers see their queries.
 //
 // A resumable cursor over (layer, wave of row tiles, target): Step does one
@@ -87,7 +87,7 @@ class PromptPass {
     int first_tile = 0;
     int rows = 0;
     int position = 0;      // of the first row
-    int entry = 0;         // of the first row, behind the past ones
+    int entry = 0;         // of the first row, after the past ones
     int from = 0, to = 0;  // fresh entries that the repetition repeats
     std::vector<int> tokens;
   };

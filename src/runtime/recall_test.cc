@@ -30,7 +30,7 @@ double LargestDifference(const std::vector<float>& a,
   return largest;
 }
 
-// Logits behind 40 forced tokens, a second turn, and 10 more tokens.
+// Logits after 40 forced tokens, a second turn, and 10 more tokens.
 std::vector<float> Conversation(Engine* engine, const std::string& kv) {
   auto session = MakeSession(engine, kv);
   if (session == nullptr) return {};

@@ -21,7 +21,7 @@ TinyGgufOptions Options() {
   return options;
 }
 
-// Logits of tokens behind a prompt, then behind a second one.
+// Logits of tokens after a prompt, then after a second one.
 std::vector<float> Answers(Engine* engine, const std::string& kv) {
   auto session = MakeSession(engine, kv);
   EXPECT_TRUE(session->Read(RandomTokens(kPrompt, 320, 1), {}).ok()) << kv;

@@ -17,7 +17,7 @@ constexpr int kTile = 64;  // keys per side of a matrix product
 constexpr double kLeastNorm = 1e-8;
 
 // [n rounded up to kTile, head_dim]: directions, zero for keys that are not
-// finite (their score[j] becomes NaN) and behind n.
+// finite (their score[j] becomes NaN) and after n.
 std::vector<float> UnitKeys(std::span<const float> k, int head_dim,
                             std::span<float> score) {
   const size_t n = score.size();
@@ -55,7 +55,7 @@ class Similarities {
       : n_(n), options_(options), sum_(n, 0.0), newest_(n, -1), cosine_(n) {}
 
   // The cosines [kTile, kTile] of rows `row`... with columns `column`... at
-  // or behind them. REQUIRES: in rising order of rows, then of columns; so
+  // or after them. REQUIRES: in rising order of rows, then of columns; so
   // what is found last is the newest.
   void AddTile(const float* cosine, int row, int column) {
     const int rows = std::min(kTile, n_ - row);
@@ -82,7 +82,7 @@ class Similarities {
   }
 
  private:
-  // Key i with the keys [begin, end) behind it.
+  // Key i with the keys [begin, end) after it.
   void AddRow(int i, int begin, int end, const float* cosine) {
     const int count = end - begin;
     double* sum = sum_.data() + begin;
