@@ -26,6 +26,10 @@ CONTEXT_STEP = 256  # llama.cpp rounds a context up to a multiple of it
 def load(path, tokens, threads, sequences):
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    # Its kernels for AMX end with an illegal instruction where a virtual
+    # machine shows AMX and grants no tiles; others are left as they are.
+    with open("/proc/cpuinfo", encoding="ascii") as info:
+        params.use_extra_bufts = "amx_int8" not in info.read()
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     params = llama_cpp.llama_context_default_params()
     # Each sequence has a cache of its own.

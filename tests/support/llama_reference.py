@@ -26,12 +26,20 @@ import numpy as np
 BATCH = 512
 
 
+def has_amx():
+    with open("/proc/cpuinfo", encoding="ascii") as info:
+        return "amx_int8" in info.read()
+
+
 class Peer:
     """A model with one context."""
 
     def __init__(self, path, context_size, exact=False):
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
+        # Its kernels for AMX end with an illegal instruction where a virtual
+        # machine shows AMX and grants no tiles.
+        params.use_extra_bufts = not has_amx()
         self.model = llama_cpp.llama_model_load_from_file(
             path.encode(), params)
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
