@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/futex.h"
+#include "base/processor_loan.h"
 
 namespace pyramidkv {
 namespace {
@@ -10,7 +11,8 @@ namespace {
 using std::chrono::microseconds;
 
 constexpr microseconds kSpinForJob(200);
-constexpr microseconds kSpinForItem(50);
+constexpr microseconds kSpinForItem(30);
+constexpr microseconds kStandstill(20);
 constexpr uint32_t kCallerSleeps = 1u << 31;
 
 inline void Pause() {
@@ -38,6 +40,7 @@ ThreadPool::ThreadPool(int threads, std::function<void(int)> init)
     : ranges_(threads), init_(std::move(init)) {
   if (init_) init_(0);
   workers_.reserve(threads - 1);
+  times_.resize(threads - 1);
   for (int i = 1; i < threads; ++i) {
     workers_.emplace_back([this, i] { WorkerLoop(i); });
   }
@@ -86,12 +89,33 @@ void ThreadPool::Finish(int items) {
   if (before == (kCallerSleeps | items)) FutexWakeAll(&unfinished_);
 }
 
+// A worker that has an item and no processor, or -1. Watches for kStandstill,
+// or until done().
+template <typename Done>
+int ThreadPool::StalledWorker(const Done& done) {
+  const int count = static_cast<int>(workers_.size());
+  for (int i = 0; i < count; ++i) {
+    times_[i] = ProcessorTime(workers_[i].native_handle());
+  }
+  if (SpinUntil(kStandstill, done)) return -1;
+  for (int i = 0; i < count; ++i) {
+    if (!ranges_[i + 1].at_work.load(std::memory_order_relaxed)) continue;
+    if (ProcessorTime(workers_[i].native_handle()) == times_[i]) return i;
+  }
+  return -1;
+}
+
 // The others are in the middle of their last items, or were stopped there.
 void ThreadPool::AwaitItems() {
   const auto done = [this] {
     return unfinished_.load(std::memory_order_acquire) == 0;
   };
   if (done() || SpinUntil(kSpinForItem, done)) return;
+  std::optional<ProcessorLoan> loan;
+  if (const int stalled = StalledWorker(done); stalled >= 0) {
+    loan.emplace(workers_[stalled].native_handle());
+  }
+  if (done()) return;
   uint32_t left =
       unfinished_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
   for (left |= kCallerSleeps; left != kCallerSleeps;
@@ -116,7 +140,11 @@ void ThreadPool::WorkerLoop(int worker) {
     }
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
-    Finish(Work(worker));
+    std::atomic<bool>* const at_work = &ranges_[worker].at_work;
+    at_work->store(true, std::memory_order_relaxed);
+    const int items = Work(worker);
+    at_work->store(false, std::memory_order_relaxed);
+    Finish(items);
   }
 }
 

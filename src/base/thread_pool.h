@@ -10,7 +10,7 @@
 // costs up to 50 us each where a spin costs 0.2 us. Workers spin for 200 us
 // after a job and sleep until the next one. The caller spins for 50 us at the
 // end of a job and then sleeps, so that a worker without a processor can have
-// the caller's.
+// the caller's. It hands that over where the worker has none (processor_loan).
 //
 // Thread safety: ParallelFor may be called from one thread at a time, and not
 // from inside a job.
@@ -104,7 +104,9 @@ class ThreadPool {
 
     std::atomic<uint64_t> word_{0};
   };
-  struct alignas(64) OwnRange : Range {};
+  struct alignas(64) OwnRange : Range {
+    std::atomic<bool> at_work{false};  // its worker takes and does items
+  };
 
   using TaskCall = void (*)(const void* task, int i, int worker);
   template <typename Task>
@@ -122,6 +124,8 @@ class ThreadPool {
   int Work(int worker);
   void Finish(int items);
   void AwaitItems();
+  template <typename Done>
+  int StalledWorker(const Done& done);
 
   // Written by the caller between jobs, read by who has taken an item.
   alignas(64) const void* task_ = nullptr;
@@ -135,6 +139,7 @@ class ThreadPool {
   std::atomic<uint32_t> unfinished_{0};
   alignas(64) std::vector<OwnRange> ranges_;  // [threads]
   std::vector<std::thread> workers_;
+  std::vector<int64_t> times_;  // [workers], see StalledWorker
   std::function<void(int)> init_;
 };
 
