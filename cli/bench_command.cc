@@ -11,7 +11,7 @@
 
 #include "cli/bench_row.h"
 #include "cli/command.h"
-#include "cli/inputs.h"
+#include "cli/models.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/text_format.h"
@@ -187,8 +187,8 @@ Result<std::vector<Row>> Rows(const BenchFlags& flags) {
 
 Status Bench(const BenchFlags& flags) {
   PKV_ASSIGN_OR_RETURN(std::vector<Row> rows, Rows(flags));
-  ProgressBar bar("measuring");
   const int64_t total = std::ssize(rows) * flags.repetitions;
+  ProgressBar bar("measuring", total, "runs");
   int64_t done = 0;
   for (int repetition = 0; repetition < flags.repetitions; ++repetition) {
     for (Row& row : rows) {

@@ -81,18 +81,6 @@ GenerateOptions ResolveGeneration(const GenerationFlags& flags);
 // Lets every long flag of `app` be given as $PYRAMIDKV_ARG_<FLAG>.
 void BindEnvironment(CLI::App* app);
 
-// llama.cpp's short names of more than one letter, which CLI11 has no notion
-// of, as the long ones: -ctk becomes --cache-type-k. Values stay.
-std::vector<std::string> ExpandShortNames(const CLI::App& app,
-                                          std::vector<std::string> args);
-
-// Names for ExpandShortNames, in completion's order.
-struct ShortName {
-  const char* name;
-  const char* flag;
-};
-const std::vector<ShortName>& ShortNames();
-
 }  // namespace pyramidkv::cli
 
 #endif  // PYRAMIDKV_CLI_OPTIONS_H_

@@ -4,17 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "cli/json_output.h"
+#include "cli/models.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/output_check.h"
 #include "cli/progress.h"
 #include "cli/session_prompt.h"
 #include "cli/signals.h"
@@ -65,17 +64,21 @@ Result<std::string> PromptText(const RunFlags& flags) {
 }
 
 // Fails now, not only once all work is done.
-Status CheckSaveFile(const std::string& path) {
-  if (path.empty()) return {};
-  std::string directory = std::filesystem::path(path).parent_path().string();
-  if (directory.empty()) directory = ".";
-  if (access(directory.c_str(), W_OK) == 0) return {};
-  return Status::Runtime(fmt::format("cannot save the session: {}: {}",
-                                     directory, strerror(errno)));
+Status CheckRunOutputs(const RunFlags& flags) {
+  const PlannedOutput outputs[] = {
+      {flags.save_name, flags.save_file, OutputKind::kSession},
+      {"--logits", flags.logits_file, OutputKind::kLogits},
+      {"--kv-trace", flags.trace_file, OutputKind::kLines}};
+  const PlannedInput inputs[] = {
+      ModelInput(flags.model.path),
+      {"--file", flags.prompt_file},
+      {"--prompt-tokens", flags.prompt_tokens_file},
+      {"--force-tokens", flags.force_tokens_file},
+      {"--load-session", flags.load_file, /*is_session=*/true}};
+  return CheckOutputs(outputs, inputs, flags.force);
 }
 
 Status CheckSessionFlags(const RunFlags& flags) {
-  PKV_RETURN_IF_ERROR(CheckSaveFile(flags.save_file));
   if (flags.load_file.empty()) return {};
   const CacheFlags& cache = flags.cache;
   if (!cache.specs.empty() || !cache.type_k.empty() || !cache.type_v.empty()) {
@@ -115,6 +118,7 @@ Status CheckFlags(const RunFlags& flags) {
 
 Result<RunInput> ReadInput(const RunFlags& flags) {
   PKV_RETURN_IF_ERROR(CheckFlags(flags));
+  PKV_RETURN_IF_ERROR(CheckRunOutputs(flags));
   RunInput input;
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
@@ -290,7 +294,7 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   const InterruptScope scope;
   double prefill_ms = 0;
   if (!prompt.empty() || flags.load_file.empty()) {
-    ProgressBar bar("reading");
+    ProgressBar bar("reading", std::ssize(prompt), "tokens");
     const Stopwatch prefill;
     PKV_RETURN_IF_ERROR(session->Read(prompt, bar.Callback()));
     prefill_ms = prefill.Milliseconds();
@@ -444,6 +448,7 @@ void AddOutputFlags(CLI::App* app, RunFlags* flags) {
   app->add_option("--force-tokens", flags->force_tokens_file,
                   "File with token ids to decode instead of sampling")
       ->type_name("FILE");
+  AddForce(app, &flags->force);
 }
 
 }  // namespace

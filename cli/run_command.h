@@ -21,10 +21,12 @@ struct RunFlags {
   std::optional<std::string> prompt;
   std::string prompt_file, prompt_tokens_file, force_tokens_file;
   std::string trace_file, logits_file;
-  std::string load_file, save_file;  // sessions
+  std::string load_file, save_file;          // sessions
+  std::string save_name = "--save-session";  // of save_file, for messages
   bool chat = false;
   bool many = false;  // prompts: each document says its own
   bool json = false;
+  bool force = false;  // replaces files of others
   int logprobs = -1;
 };
 

@@ -135,6 +135,7 @@ Status RunSession(const SessionFlags& flags, bool length_given) {
   RunFlags run = flags.run;
   if (flags.action == "save") {
     run.save_file = flags.file;
+    run.save_name = "session save";
     if (!length_given) run.generation.predict = 0;
     return RunPrompt(run);
   }
