@@ -117,6 +117,7 @@ std::string RootText(const CLI::App& root, const RootFlags& flags) {
 
 Status Dispatch(std::vector<std::string> args) {
   CLI::App root("Long prompts in a fraction of the KV cache.", "pyramidkv");
+  root.formatter(HelpFormat());  // before the commands, which inherit it
   root.footer(kFooter)->require_subcommand(0, 1);
   RootFlags flags;
   AddRootFlags(&root, &flags);

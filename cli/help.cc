@@ -42,7 +42,23 @@ constexpr Example kExamples[] = {
     {"doctor", "doctor -m model.gguf --json"},
 };
 
+class Format : public CLI::Formatter {
+ public:
+  std::string make_option_name(const CLI::Option* option,
+                               bool is_positional) const override {
+    std::string name = CLI::Formatter::make_option_name(option, is_positional);
+    for (size_t at = 0; (at = name.find(",-", at)) != name.npos; at += 2) {
+      name.insert(at + 1, " ");
+    }
+    return name;
+  }
+};
+
 }  // namespace
+
+std::shared_ptr<CLI::FormatterBase> HelpFormat() {
+  return std::make_shared<Format>();
+}
 
 std::vector<std::string_view> Examples(std::string_view command) {
   std::vector<std::string_view> lines;

@@ -4,6 +4,7 @@
 #ifndef PYRAMIDKV_CLI_HELP_H_
 #define PYRAMIDKV_CLI_HELP_H_
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,9 @@ namespace pyramidkv::cli {
 
 // Command lines, without the program's name, that show what `command` is for.
 std::vector<std::string_view> Examples(std::string_view command);
+
+// How all help is written: "-m, --model FILE".
+std::shared_ptr<CLI::FormatterBase> HelpFormat();
 
 // Puts the examples of every command below its flags.
 void AddExamples(CLI::App* root);

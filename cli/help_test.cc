@@ -57,6 +57,15 @@ TEST(ExamplesTest, EveryCommandHasSomeThatParse) {
   }
 }
 
+TEST(HelpFormatTest, SpacesStandBetweenNames) {
+  CLI::App root;
+  root.formatter(HelpFormat());
+  const Command run = AddRunCommand(root);
+  EXPECT_THAT(run.app->help(), HasSubstr("  -m, --model FILE "));
+  EXPECT_THAT(run.app->help(), HasSubstr("  --temp, --temperature N=0 "));
+  EXPECT_THAT(run.app->help(), Not(HasSubstr("DIR:DIR")));
+}
+
 TEST(PresetTableTest, HasALineForEach) {
   const std::string table = PresetTable();
   for (const std::string& name : PresetNames()) {

@@ -147,10 +147,12 @@ void AddCompute(CLI::App* app, std::string* compute) {
 }
 
 void AddOffloadDirectory(CLI::App* app, std::string* directory) {
+  CLI::Validator exists = CLI::ExistingDirectory;
+  exists.description("");  // else the help says DIR twice
   app->add_option("--kv-offload-dir", *directory,
                   "Where remainder=offload puts its file (default: the "
                   "system's directory for temporary files)")
-      ->check(CLI::ExistingDirectory)
+      ->check(exists)
       ->type_name("DIR");
 }
 

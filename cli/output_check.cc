@@ -92,7 +92,8 @@ Status CheckContent(const PlannedOutput& output, uint64_t size, bool force) {
   const bool same = LooksLike(output.kind, head, size);
   if (output.goes_on) {
     if (same) return {};
-    return Refuse(output, fmt::format("line 1 is none of a {}", NameOf(output.kind)));
+    return Refuse(output,
+                  fmt::format("line 1 is none of a {}", NameOf(output.kind)));
   }
   if (force || (same && output.kind != OutputKind::kStudy)) return {};
   if (same) {

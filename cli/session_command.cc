@@ -148,9 +148,10 @@ Status Verify(const SessionFlags& flags) {
   if (has_model) {
     PKV_RETURN_IF_ERROR(CheckWithModel(flags));
   } else {
-    LogLine(fmt::format("warning: its model, {}, is not here: checksums alone "
-                        "were checked; give the model with -m FILE",
-                        stored.model));
+    LogLine(
+        fmt::format("warning: its model, {}, is not here: checksums alone "
+                    "were checked; give the model with -m FILE",
+                    stored.model));
   }
   if (flags.run.json) return WriteStdout(Dump(StoredSessionJson(stored)));
   return WriteStdout(
