@@ -71,7 +71,7 @@ TEST_F(ArgumentsTest, FlagsOfLlamaCppThatAreSoHereAnyway) {
   EXPECT_THAT(
       Run({"-fa", "--flash-attn", "on", "-fa", "auto", "-b", "2048", "-ub",
            "512", "--batch-size=64", "-st", "--jinja", "--no-display-prompt",
-           "--color", "--no-warmup", "-ngl", "0", "-p", "x"}),
+           "--color", "--no-warmup", "--no-mmap", "-ngl", "0", "-p", "x"}),
       ElementsAre("-p", "x"));
   EXPECT_THAT(Refused({"-ub", "many"}), HasSubstr("-ub needs a number"));
   EXPECT_THAT(Refused({"-b"}), HasSubstr("-b needs a number"));

@@ -139,10 +139,8 @@ Status PrintResults(const EvalFlags& flags, const Engine& engine,
 
 Status Eval(const EvalFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const EvalOptions options, ResolveEval(flags));
-  PKV_ASSIGN_OR_RETURN(const EngineOptions engine_options,
-                       ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                       Engine::Load(engine_options));
+                       LoadModel(flags.model));
   Outputs outputs;
   std::vector<EvalTrial> done;
   PKV_RETURN_IF_ERROR(OpenTrials(flags, *engine, options, &outputs, &done));

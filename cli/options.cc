@@ -1,15 +1,19 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <random>
 
 #include "cli/models.h"
+#include "cli/output.h"
 #include "cli/signals.h"
 #include "pyramidkv/cache_spec.h"
 #include "pyramidkv/plan.h"
@@ -162,6 +166,8 @@ void AddModelFlags(CLI::App* app, ModelFlags* flags) {
   AddThreads(app, &flags->threads);
   AddCompute(app, &flags->compute);
   AddOffloadDirectory(app, &flags->offload_directory);
+  AddSwitch(app, "--mlock", &flags->lock_memory,
+            "Keep the weights in memory, whatever else runs");
 }
 
 void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
@@ -300,6 +306,19 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
     if (flags.compute == ComputeName(compute)) options.compute = compute;
   }
   return options;
+}
+
+Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags) {
+  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  // What is in memory by now: the weights, and no cache. Pages of the file that
+  // were given back stay where they are.
+  if (flags.lock_memory && mlockall(MCL_CURRENT | MCL_ONFAULT) != 0) {
+    LogLine(fmt::format("warning: --mlock: the memory cannot be locked: {}; "
+                        "ulimit -l says how much may be",
+                        strerror(errno)));
+  }
+  return engine;
 }
 
 GenerateOptions ResolveGeneration(const GenerationFlags& flags) {

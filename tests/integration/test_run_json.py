@@ -1,5 +1,6 @@
 """The documents of --json, key by key, and what shapes an answer."""
 
+import json
 import math
 import subprocess
 
@@ -194,9 +195,50 @@ def test_chat_from_a_pipe():
 def test_version():
     done = cli.call("--version")
     assert done.returncode == 0
-    name, version = done.stdout.split()
+    first, kernels, libraries = done.stdout.splitlines()
+    name, version, commit = first.split(maxsplit=2)
     assert name == "pyramidkv"
     assert [part.isdigit() for part in version.split(".")] == [True] * 3
+    assert commit[0] == "(" and commit[-1] == ")" and len(commit) > 4
+    assert kernels.startswith("kernels: ")
+    assert "llama.cpp " in libraries and "oneDNN " in libraries
+    assert cli.call("version").stdout == done.stdout
+
+
+def test_help():
+    """`help COMMAND` is what `COMMAND --help` prints."""
+    for command in ("run", "plan", "session", "models", "doctor"):
+        done = cli.call("help", command)
+        assert done.returncode == 0 and "Examples:\n" in done.stdout
+        assert done.stdout == cli.call(command, "--help").stdout
+    assert cli.call("help").stdout == cli.call("--help").stdout
+    assert "snapkv-wide " in cli.call("help", "presets").stdout
+
+
+def test_models_and_doctor(tmp_path):
+    """From any directory, the user's models; what does not run says why."""
+    models = tmp_path / "pyramidkv" / "models"
+    models.mkdir(parents=True)
+    (models / "default.gguf").symlink_to(cli.MODEL)
+    (models / "letter.gguf").write_text("Dear reader")
+    env = cli.environment(XDG_DATA_HOME=str(tmp_path))
+    del env["PYRAMIDKV_MODEL"]
+
+    def call(*args):
+        done = subprocess.run([cli.BINARY, *args, "--json"], text=True,
+                              capture_output=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    default, letter = call("models")["models"]
+    assert default["runs"] and default["default"]
+    assert default["layers"] == cli.LAYERS
+    assert not letter["runs"] and "GGUF" in letter["why_not"]
+    assert call("run", "-p", "hi", "-n", "1")["model"] == default["name"]
+    doctor = call("doctor")
+    assert doctor["model"]["path"] == str(models / "default.gguf")
+    assert doctor["threads"] >= 1 and doctor["read_bytes_per_s"] > 1e8
+    assert {f["kind"] for f in doctor["findings"]} <= {"slow", "memory"}
 
 
 def test_completion_script():
