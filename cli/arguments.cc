@@ -175,9 +175,13 @@ void Translation::Known(const CLI::Option& option, const std::string& word) {
 
 Status Translation::Foreign(const ForeignFlag& flag, const std::string& word) {
   switch (flag.action) {
-    case ForeignAction::kRename: {
+    case ForeignAction::kRename:
+    case ForeignAction::kRenameOrDrop: {
       const CLI::Option* option = Find(flag.text);
-      if (option == nullptr) return Unknown(word);
+      if (option == nullptr) {
+        const bool anyway = flag.action == ForeignAction::kRenameOrDrop;
+        return anyway ? Status() : Unknown(word);
+      }
       Known(*option, flag.text);
       return {};
     }
@@ -277,13 +281,13 @@ std::string Suggestion(std::string_view word,
   std::string best;
   for (const std::string& name : names) {
     const int distance = Distance(word, name);
-    if (distance >= least) continue;
+    if (distance >= least || distance == 0) continue;
     least = distance;
     best = name;
   }
   // A word that was cut short, or the front part of one.
   for (const std::string& name : names) {
-    if (best.empty() && letters >= 3 &&
+    if (best.empty() && letters >= 3 && name != word &&
         (name.starts_with(word) ||
          (name.size() > 5 && word.starts_with(name)))) {
       best = name;

@@ -68,11 +68,27 @@ TEST_F(ArgumentsTest, OnlyNumbersCanStickToALetter) {
 }
 
 TEST_F(ArgumentsTest, FlagsOfLlamaCppThatAreSoHereAnyway) {
-  EXPECT_THAT(
-      Run({"-fa", "--flash-attn", "on", "-fa", "auto", "-b", "2048", "-ub",
-           "512", "--batch-size=64", "-st", "--jinja", "--no-display-prompt",
-           "--color", "--no-warmup", "--no-mmap", "-ngl", "0", "-p", "x"}),
-      ElementsAre("-p", "x"));
+  EXPECT_THAT(Run({"-fa",
+                   "--flash-attn",
+                   "on",
+                   "-fa",
+                   "auto",
+                   "-b",
+                   "2048",
+                   "-ub",
+                   "512",
+                   "--batch-size=64",
+                   "-st",
+                   "--jinja",
+                   "--no-display-prompt",
+                   "--color",
+                   "--no-warmup",
+                   "--no-mmap",
+                   "-ngl",
+                   "0",
+                   "-p",
+                   "x"}),
+              ElementsAre("-p", "x"));
   EXPECT_THAT(Refused({"-ub", "many"}), HasSubstr("-ub needs a number"));
   EXPECT_THAT(Refused({"-b"}), HasSubstr("-b needs a number"));
 }
@@ -86,11 +102,19 @@ TEST_F(ArgumentsTest, FlagsOfLlamaCppUnderOurNames) {
               ElementsAre("--temperature", "0.5", "--stop", "x"));
 }
 
+TEST_F(ArgumentsTest, WhereNothingIsTemplatedAnyway) {
+  const auto words = TranslateArguments(root_, *eval_, {"-no-cnv"});
+  ASSERT_TRUE(words.ok()) << words.status().message();
+  EXPECT_THAT(*words, IsEmpty());
+}
+
 TEST_F(ArgumentsTest, SaysWhyNot) {
   EXPECT_THAT(Refused({"-hf", "a/b"}), HasSubstr("downloads nothing"));
   EXPECT_THAT(Refused({"--hf-repo=a/b"}), HasSubstr("--hf-repo: "));
   EXPECT_THAT(Refused({"-i"}), HasSubstr("pyramidkv chat"));
   EXPECT_THAT(Refused({"-no-cnv"}, chat_), HasSubstr("pyramidkv run"));
+  EXPECT_THAT(Refused({"-cnv"}, eval_),
+              testing::Not(HasSubstr("did you mean -cnv")));
 }
 
 TEST_F(ArgumentsTest, SuggestsWhatWasMeant) {

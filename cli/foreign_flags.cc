@@ -22,7 +22,7 @@ const std::vector<ForeignFlag>& ForeignFlags() {
       {"-cnv|--conversation", "", kRename, "--chat"},
       {"-no-cnv|--no-conversation", "chat", kRefuse,
        "chat is a conversation; pyramidkv run -p TEXT takes one prompt"},
-      {"-no-cnv|--no-conversation", "", kRename, "--no-chat"},
+      {"-no-cnv|--no-conversation", "", kRenameOrDrop, "--no-chat"},
       {"-st|--single-turn", "chat", kRefuse,
        "chat goes on until /exit; pyramidkv run -p TEXT asks once"},
       {"-st|--single-turn", "", kDrop},
@@ -31,7 +31,8 @@ const std::vector<ForeignFlag>& ForeignFlags() {
        "the conversation is pyramidkv chat"},
       {"--jinja|--no-mmap|--mmap", "", kDrop},
       {"--prompt-cache-all", "", kRefuse,
-       "an answer is stored by --save-session FILE, a prompt by --prompt-cache"},
+       "an answer is stored by --save-session FILE, a prompt by "
+       "--prompt-cache"},
       {"-fa|--flash-attn", "", kDropWord},
       {"-b|--batch-size|-ub|--ubatch-size", "", kDropNumber},
       {"-tb|--threads-batch", "", kDefault, "--threads"},

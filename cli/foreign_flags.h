@@ -9,14 +9,15 @@
 namespace pyramidkv::cli {
 
 enum class ForeignAction {
-  kRename,      // is `text`
-  kDefault,     // is `text` where that is not given
-  kDrop,        // is so here anyway
-  kDropWord,    // the same; on, off or auto may follow
-  kDropNumber,  // the same; a number follows
-  kEscape,      // backslashes in texts are read as C does
-  kRefuse,      // `text` says why
-  kZeroAlone,   // a number follows; 0 is so here, else `text` says why not
+  kRename,        // is `text`
+  kRenameOrDrop,  // the same; so anyway in commands that have no such flag
+  kDefault,       // is `text` where that is not given
+  kDrop,          // is so here anyway
+  kDropWord,      // the same; on, off or auto may follow
+  kDropNumber,    // the same; a number follows
+  kEscape,        // backslashes in texts are read as C does
+  kRefuse,        // `text` says why
+  kZeroAlone,     // a number follows; 0 is so here, else `text` says why not
 };
 
 struct ForeignFlag {

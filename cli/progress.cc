@@ -46,6 +46,10 @@ std::string Count(const ProgressState& state) {
   return fmt::format("{:>{}}/{}", done, all.size(), all);
 }
 
+std::string Apart(const std::string& text) {
+  return text.empty() ? "" : " " + text;
+}
+
 }  // namespace
 
 bool StderrIsTerminal() {
@@ -65,16 +69,16 @@ std::string Duration(double seconds) {
 std::string ProgressLine(const ProgressState& state, int width) {
   const int room = std::max(width - 1, 0);  // the last column wraps
   const std::string percent = fmt::format("{:3.0f} %", 100 * state.share);
-  const std::string count = state.count > 0 ? "  " + Count(state) : "";
+  const std::string count = state.count > 0 ? " " + Count(state) : "";
   const std::string unit =
       state.count > 0 && !state.unit.empty() ? " " + state.unit : "";
   const std::string left =
       state.seconds_left
-          ? fmt::format("  {} left", Duration(*state.seconds_left))
+          ? fmt::format(" {} left", Duration(*state.seconds_left))
           : "";
   // From all to the least; the first one that fits is taken.
   const std::pair<std::string, bool> tails[] = {
-      {percent + count + unit + left, true},
+      {percent + Apart(count) + unit + Apart(left), true},
       {percent + count + left, true},
       {percent + count + left, false},
       {percent + count, false},

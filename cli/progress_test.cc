@@ -22,6 +22,7 @@ TEST(ProgressLineTest, CountAndTimeAt40Columns) {
       ProgressLine({"reading", 0.5, 2000, "tokens", 12.2}, 40);
   EXPECT_THAT(line, HasSubstr("1000/2000"));
   EXPECT_THAT(line, HasSubstr("13 s left"));
+  EXPECT_THAT(line, HasSubstr("##"));  // and the bar
   EXPECT_LT(line.size(), 40u);
 }
 
