@@ -1,4 +1,4 @@
-// What the completion scripts of all shells are made from.
+// The words that the completion scripts of all shells are made from.
 
 #ifndef PYRAMIDKV_CLI_COMPLETION_WORDS_H_
 #define PYRAMIDKV_CLI_COMPLETION_WORDS_H_

@@ -311,12 +311,13 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
 Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags));
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
-  // What is in memory by now: the weights, and no cache. Pages of the file that
+  // In memory by now: the weights, and no cache. Pages of the file that
   // were given back stay where they are.
   if (flags.lock_memory && mlockall(MCL_CURRENT | MCL_ONFAULT) != 0) {
-    LogLine(fmt::format("warning: --mlock: the memory cannot be locked: {}; "
-                        "ulimit -l says how much may be",
-                        strerror(errno)));
+    LogLine(
+        fmt::format("warning: --mlock: the memory cannot be locked: {}; "
+                    "ulimit -l says how much may be",
+                    strerror(errno)));
   }
   return engine;
 }

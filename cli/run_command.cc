@@ -293,15 +293,14 @@ Result<Loaded> LoadEngine(const RunFlags& flags) {
   return Loaded{std::move(engine), load.Milliseconds(), nullptr};
 }
 
-// What the prompt's cache holds need not be read.
+// Takes off the prompt what its cache holds.
 Status TakePromptCache(const RunFlags& flags, const RunInput& input,
                        Engine* engine, std::unique_ptr<Session>* session,
                        std::vector<int>* prompt, RunResult* result) {
   const Stopwatch restore;
-  PKV_ASSIGN_OR_RETURN(
-      std::unique_ptr<Session> cached,
-      OpenPromptCache(engine, flags.prompt_cache_file, *prompt,
-                      NewSessionOptions(flags, input)));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Session> cached,
+                       OpenPromptCache(engine, flags.prompt_cache_file, *prompt,
+                                       NewSessionOptions(flags, input)));
   if (cached == nullptr) return {};
   result->restore_ms = restore.Milliseconds();
   result->restored_tokens = cached->position();

@@ -21,7 +21,7 @@ struct RunFlags {
   std::optional<std::string> prompt;
   std::string prompt_file, prompt_tokens_file, force_tokens_file;
   std::string trace_file, logits_file;
-  std::string load_file, save_file;          // sessions
+  std::string load_file, save_file;  // sessions
   std::string prompt_cache_file;     // read if it fits, then written
   bool prompt_cache_read_only = false;
   std::string save_name = "--save-session";  // of save_file, for messages

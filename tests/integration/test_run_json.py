@@ -2,7 +2,9 @@
 
 import json
 import math
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -165,6 +167,23 @@ def test_bench_document():
     assert (full["spec"], snap["spec"]) == ("full", "snapkv,keep=0.5")
     assert full["prompt_tokens"] == full["depth"] == 64
     assert snap["kv_bytes"] < full["kv_bytes"]
+
+
+def test_interrupted_bench_prints_what_it_measured():
+    process = subprocess.Popen(
+        [cli.BINARY, "bench", "-p", "32", "-n", "1", "-r", "1000", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=cli.environment())
+    try:
+        time.sleep(5)  # several runs of a fifth of a second
+        process.send_signal(signal.SIGINT)
+        output, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, log
+    (row,) = json.loads(output)["rows"]
+    assert 1 <= row["runs"] < 1000 and row["ttft_ms"] > 0
 
 
 def test_bench_of_several_sequences():
