@@ -93,7 +93,9 @@ class Translation {
  private:
   Status Flag(const std::string& word);
   Status Foreign(const ForeignFlag& flag, const std::string& word);
-  Status DropNumber(const ForeignFlag& flag, const std::string& word);
+  // The number behind the flag, or attached to it.
+  Result<std::string> Number(const std::string& word);
+  Status ZeroAlone(const ForeignFlag& flag, const std::string& word);
   Status Default(const ForeignFlag& flag, const std::string& word);
   // Puts the flag in, and the word behind it where it takes a value.
   void Known(const CLI::Option& option, const std::string& word);
@@ -197,8 +199,9 @@ Status Translation::Foreign(const ForeignFlag& flag, const std::string& word) {
       return {};
     }
     case ForeignAction::kDropNumber:
+      return Number(word).status();
     case ForeignAction::kZeroAlone:
-      return DropNumber(flag, word);
+      return ZeroAlone(flag, word);
     case ForeignAction::kEscape:
       escape_ = true;
       return {};
@@ -210,27 +213,27 @@ Status Translation::Foreign(const ForeignFlag& flag, const std::string& word) {
   return {};
 }
 
-Status Translation::DropNumber(const ForeignFlag& flag,
-                               const std::string& word) {
-  const std::string name = NameOf(word);
+Result<std::string> Translation::Number(const std::string& word) {
   std::optional<std::string> value = AttachedValue(word);
   if (!value && at_ < args_.size()) value = args_[at_++];
-  const bool number = value && IsNumber(*value);
-  if (flag.action == ForeignAction::kZeroAlone && (!number || *value != "0")) {
-    return Status::Usage(
-        fmt::format("{}{}: {}", name, value ? " " + *value : "", flag.text));
-  }
-  if (number) return {};
-  return Status::Usage(
-      fmt::format("{} needs a number{}", name, value ? ", not " + *value : ""));
+  if (value && IsNumber(*value)) return *value;
+  return Status::Usage(fmt::format("{} needs a number{}", NameOf(word),
+                                   value ? ", not " + *value : ""));
+}
+
+Status Translation::ZeroAlone(const ForeignFlag& flag,
+                              const std::string& word) {
+  const Result<std::string> number = Number(word);
+  if (number.ok() && *number == "0") return {};
+  return Status::Usage(fmt::format(
+      "{}{}: {}", NameOf(word), number.ok() ? " " + *number : "", flag.text));
 }
 
 Status Translation::Default(const ForeignFlag& flag, const std::string& word) {
   if (Find(flag.text) == nullptr) return Unknown(word);
-  std::optional<std::string> value = AttachedValue(word);
-  if (!value && at_ < args_.size()) value = args_[at_++];
+  PKV_ASSIGN_OR_RETURN(std::string number, Number(word));
   first_.emplace_back(flag.text);
-  if (value) first_.push_back(*value);
+  first_.push_back(std::move(number));
   return {};
 }
 

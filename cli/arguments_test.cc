@@ -98,6 +98,8 @@ TEST_F(ArgumentsTest, FlagsOfLlamaCppUnderOurNames) {
   // -tb is for the prompt, -t for all: -t wins, wherever it stands.
   EXPECT_THAT(Run({"-t", "2", "-tb", "4"}),
               ElementsAre("--threads", "4", "-t", "2"));
+  EXPECT_THAT(Refused({"-p", "x", "-tb"}), HasSubstr("-tb needs a number"));
+  EXPECT_THAT(Refused({"-tb", "all"}), HasSubstr("number, not all"));
   EXPECT_THAT(Run({"--temperature", "0.5", "--stop", "x"}),
               ElementsAre("--temperature", "0.5", "--stop", "x"));
 }
