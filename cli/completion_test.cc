@@ -42,7 +42,7 @@ TEST(BashCompletionTest, CoversTheTree) {
 class ShellCompletionTest : public testing::Test {
  protected:
   ShellCompletionTest() : root_("", "pyramidkv") {
-    CLI::App* run = root_.add_subcommand("run", "It's [one]: prompt");
+    CLI::App* run = root_.add_subcommand("run", "It's [one]: `$x`");
     AddModelFlags(run, &model_);
     AddCacheFlags(run, &cache_, false);
     CLI::App* eval = root_.add_subcommand("eval", "");
@@ -59,7 +59,7 @@ class ShellCompletionTest : public testing::Test {
 TEST_F(ShellCompletionTest, Zsh) {
   const std::string script = ZshCompletion(root_, {"full", "snapkv"});
   EXPECT_THAT(script, testing::StartsWith("#compdef pyramidkv\n"));
-  EXPECT_THAT(script, HasSubstr("run\\:\"It'\\''s \\[one\\]\\: prompt\""));
+  EXPECT_THAT(script, HasSubstr("run\\:\"It'\\''s \\[one\\]\\: \\`\\$x\\`\""));
   EXPECT_THAT(script, HasSubstr("'*--model=[GGUF file"));
   EXPECT_THAT(script, HasSubstr("]:FILE:_files'"));
   EXPECT_THAT(script, HasSubstr(":value:(full snapkv)'"));
@@ -70,7 +70,7 @@ TEST_F(ShellCompletionTest, Zsh) {
 
 TEST_F(ShellCompletionTest, Fish) {
   const std::string script = FishCompletion(root_, {"full", "snapkv"});
-  EXPECT_THAT(script, HasSubstr("-a run -d 'It\\'s [one]: prompt'\n"));
+  EXPECT_THAT(script, HasSubstr("-a run -d 'It\\'s [one]: `$x`'\n"));
   EXPECT_THAT(script, HasSubstr("-n '__fish_seen_subcommand_from run' -s m -l "
                                 "model -r -F -d 'GGUF file"));
   EXPECT_THAT(script, HasSubstr("-l kv -x -a 'full snapkv' -d"));

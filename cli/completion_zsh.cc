@@ -29,6 +29,16 @@ std::string Quoted(const std::string& text) {
   return quoted;
 }
 
+// The same between double quotes that are evaluated: nothing of it is run.
+std::string Evaluated(const std::string& text) {
+  std::string quoted;
+  for (const char c : Quoted(text)) {
+    if (c == '`' || c == '$' || c == '"') quoted += '\\';
+    quoted += c;
+  }
+  return quoted;
+}
+
 // ":TYPE:action" of a value.
 std::string Value(const std::string& type,
                   const std::vector<std::string>& policies) {
@@ -67,7 +77,7 @@ std::string ZshCompletion(const CLI::App& root,
   std::string names, cases;
   for (const CLI::App* command : ShownCommands(root)) {
     names += fmt::format(" {}\\:\"{}\"", command->get_name(),
-                         Quoted(command->get_description()));
+                         Evaluated(command->get_description()));
     cases += fmt::format("  {})\n    _arguments \\\n{}    && return\n    ;;\n",
                          command->get_name(), Arguments(*command, 1, policies));
   }
