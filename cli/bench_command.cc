@@ -202,7 +202,7 @@ Status Measure(int repetitions, std::vector<Row>* rows) {
 
 Status Bench(const BenchFlags& flags) {
   PKV_ASSIGN_OR_RETURN(std::vector<Row> rows, Rows(flags));
-  const Status status = Measure(flags.repetitions, &rows);
+  Status status = Measure(flags.repetitions, &rows);
   if (!status.ok() && status.code() != StatusCode::kCancelled) return status;
   // An interrupted measurement shows the rows that it came to.
   std::erase_if(rows, [](const Row& row) { return row.runs.empty(); });

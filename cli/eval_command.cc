@@ -156,7 +156,7 @@ Status Eval(const EvalFlags& flags) {
   bar.Clear();
   // A failed write is the cause of what else went wrong.
   PKV_RETURN_IF_ERROR(CloseOutputs(&outputs));
-  const Status status = trials.status();
+  Status status = trials.status();
   if (status.code() == StatusCode::kCancelled) {
     trials = WholeTrials(std::move(measured));
     if (trials->empty()) return status;

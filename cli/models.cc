@@ -32,7 +32,7 @@ std::string FileOf(const std::string& name) {
   if (Exists(name) || name.find('/') != name.npos) return name;
   for (const std::string& directory : ModelDirectories()) {
     for (const char* suffix : {"", ".gguf"}) {
-      std::string path = directory + "/" + name + suffix;
+      std::string path = fmt::format("{}/{}{}", directory, name, suffix);
       if (Exists(path)) return path;
     }
   }
