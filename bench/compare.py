@@ -59,11 +59,11 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     rows = goals.rows_of(args.only, args.max_tokens)
-    runs, bound_runs, statements = measure.measure(
+    runs, bound_runs, statements, missing = measure.measure(
         rows, "bounds" in args.only, args
     )
-    summaries = {row: goals.summarise(runs[row]) for row in rows}
-    noises = [summary["noise"] for summary in summaries.values()]
+    summaries = {row: goals.summarise(done) for row, done in runs.items()}
+    noises = [0.0, *(summary["noise"] for summary in summaries.values())]
     bounds = None
     if bound_runs:
         bounds = goals.best_bounds(bound_runs)
@@ -85,15 +85,17 @@ def main():
                 "prompt_tokens": row.tokens,
                 "sequences": row.sequences,
             }
-            | summary
-            for row, summary in summaries.items()
+            | (summaries.get(row) or {"missing": missing[row]})
+            for row in rows
         ],
         "verdicts": goals.verdicts(summaries),
     }
     if args.json:
         print(json.dumps(document))
     else:
-        print(report.markdown(document, summaries, measure.NOISE_LIMIT))
+        print(
+            report.markdown(document, summaries, missing, measure.NOISE_LIMIT)
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ questions in the same run: what it cannot answer, no compression has lost.
 Progress goes to standard error, the result to standard output.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import prompts
 from tokenizer import MODEL, Tokenizer
 
-BINARY = MODEL.parent.parent / "build/release/bin/pyramidkv"
+BINARY = Path(__file__).resolve().parent.parent / "build/release/bin/pyramidkv"
 SPECS = (
     "full",
     "pyramidkv,keep=0.5",
@@ -27,13 +28,12 @@ SPECS = (
     "snapkv-wide,keep=0.1",
 )
 DRAWN = "pyramidkv,keep=0.3"
-QUESTIONS = 5
 PREDICT = 32  # tokens behind the forced space: the digits, then TPOT's
 DIGITS = 5
 MIB = 2**20
 
 
-def ask(ids, spec):
+def ask(model, ids, spec):
     """The run of `ids`, all but the last of them compressed, as JSON.
 
     One process per run, so that peak memory is the run's own.
@@ -44,7 +44,7 @@ def ask(ids, spec):
         last.write_text(json.dumps(ids[-1:]))
         run = subprocess.run(
             [
-                BINARY, "run", "--json", "-m", MODEL, "--kv", spec,
+                BINARY, "run", "--json", "-m", model, "--kv", spec,
                 "--prompt-tokens", prompt, "--force-tokens", last,
                 "-n", str(1 + PREDICT), "--ignore-eos",
             ],
@@ -58,13 +58,14 @@ def ask(ids, spec):
 
 def answered(result, passkey):
     """Whether the digits are right; the forced space stands before them."""
-    return result["text"][1 : 1 + DIGITS] == passkey.answer
+    return result["text"].lstrip()[:DIGITS] == passkey.answer
 
 
 class Questions:
     """The same prompts for every spec, of one length."""
 
-    def __init__(self, tokenizer, count, tokens):
+    def __init__(self, model, tokenizer, count, tokens):
+        self.model = model
         self.passkeys = [
             prompts.passkey(1000 + i, tokenizer.count, tokens)
             for i in range(count)
@@ -78,7 +79,7 @@ class Questions:
         for number, ids in enumerate(self.ids, 1):
             for spec in SPECS:
                 progress(f"{label}, {number} of {len(self.ids)}: {spec}")
-                runs[spec].append(ask(ids, spec))
+                runs[spec].append(ask(self.model, ids, spec))
         return runs
 
     def right(self, runs):
@@ -93,7 +94,7 @@ def costs(runs):
     """Cells of a row: KV MiB, of full, mass, TTFT, TPOT, peak RSS."""
     kv_bytes = statistics.mean(run["kv"]["bytes"] for run in runs)
     kv_full = statistics.mean(run["kv"]["bytes_full"] for run in runs)
-    mass = statistics.mean(run["kv"]["retained_mass"] for run in runs)
+    mass = statistics.mean(run["kv"]["retained_mass"] or 0 for run in runs)
     ttft = statistics.median(run["timings"]["ttft_ms"] for run in runs)
     tpot = statistics.median(run["timings"]["tpot_ms"] for run in runs)
     rss = max(run["peak_rss_bytes"] for run in runs)
@@ -132,47 +133,56 @@ def verdict(right, asked, share, mass):
     if held:
         items = ", ".join(f"{spec} ({share[spec]} of the bytes)" for spec in held)
         first += f"; it cost none with {items}"
-    second = f"{asked} questions tell large losses only"
+    second = f"So few questions ({asked}) tell large losses only"
     if lost and held and min(map(mass.get, held)) < max(map(mass.get, lost)):
         second += ", and retained mass does not rank the caches as answers do"
     return f"{first}.\n{second}: pyramidkv eval passkey asks more."
 
 
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-m", "--model", default=MODEL)
+    parser.add_argument("--questions", type=int, default=5, metavar="N")
+    parser.add_argument(
+        "--no-long", action="store_true",
+        help="without the costs of 8,000 tokens",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+HEAD = ["KV MiB", "of full", "mass", "TTFT", "TPOT", "peak RSS"]
+
+
+def print_long(model, tokenizer):
+    runs = Questions(model, tokenizer, 1, 8000).ask_all("8,000 tokens")
+    print("\nCosts of about 8,000 tokens, one run\n")
+    rows = [[spec, *costs(runs[spec])] for spec in SPECS]
+    print(table(["cache", *HEAD], rows))
+
+
 def main():
-    tokenizer = Tokenizer()
-    short = Questions(tokenizer, QUESTIONS, 2000)
+    args = parse_arguments()
+    tokenizer = Tokenizer(args.model)
+    asked = args.questions
+    short = Questions(args.model, tokenizer, asked, 2000)
     runs = short.ask_all("2,000 tokens")
     right = {spec: short.right(runs[spec]) for spec in SPECS}
     cells = {spec: costs(runs[spec]) for spec in SPECS}
-    long_runs = Questions(tokenizer, 1, 8000).ask_all("8,000 tokens")
-
-    head = ["KV MiB", "of full", "mass", "TTFT", "TPOT", "peak RSS"]
-    print(f"\nPass keys hidden in about 2,000 tokens, {QUESTIONS} questions\n")
-    print(
-        table(
-            ["cache", "right", *head],
-            [
-                [spec, f"{right[spec]} of {QUESTIONS}", *cells[spec]]
-                for spec in SPECS
-            ],
-        )
-    )
-    print("\nCosts of about 8,000 tokens, one run\n")
-    print(
-        table(
-            ["cache", *head],
-            [[spec, *costs(long_runs[spec])] for spec in SPECS],
-        )
-    )
+    plural = "s" if asked > 1 else ""
+    print(f"\nPass keys hidden in about 2,000 tokens, {asked} question{plural}\n")
+    rows = [[s, f"{right[s]} of {asked}", *cells[s]] for s in SPECS]
+    print(table(["cache", "right", *HEAD], rows), flush=True)
+    if not args.no_long:
+        print_long(args.model, tokenizer)
     print(f"\nEntries that {DRAWN} keeps of 2,000 in each layer\n", flush=True)
     subprocess.run(
-        [BINARY, "plan", "-m", MODEL, "-c", "2000"]
+        [BINARY, "plan", "-m", args.model, "-c", "2000"]
         + ["--kv", DRAWN],
         check=True,
     )
     share = {spec: cells[spec][1] for spec in SPECS}
     mass = {spec: float(cells[spec][2]) for spec in SPECS}
-    print("\n" + verdict(right, QUESTIONS, share, mass))
+    print("\n" + verdict(right, asked, share, mass))
 
 
 if __name__ == "__main__":

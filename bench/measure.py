@@ -38,8 +38,11 @@ def run_row(row, ids, args):
     return processes.pyramidkv(ids, row.cache, *shared)
 
 
-def check_answers(rows, ids_of, args):
-    """{tokens: reference} of the lengths at which a peer is timed."""
+def check_answers(rows, ids_of, args, missing):
+    """{tokens: reference} of the lengths at which a peer is timed.
+
+    Rows of a llama.cpp that cannot answer go to `missing` with the reason.
+    """
     peers = [
         row
         for row in rows
@@ -50,38 +53,67 @@ def check_answers(rows, ids_of, args):
         ids = ids_of[row.tokens]
         if row.tokens not in references:
             references[row.tokens] = parity.Reference(ids, args)
-    for tokens in sorted(
+    lengths = sorted(
         {row.tokens for row in peers if row.system == goals.LLAMA_CPP}
-    )[:1]:
-        parity.refuse_other_answers(ids_of[tokens], references[tokens], args)
-        report("llama.cpp answers as pyramidkv does")
+    )
+    for tokens in lengths[:1]:
+        try:
+            parity.refuse_other_answers(
+                ids_of[tokens], references[tokens], args
+            )
+            report("llama.cpp answers as pyramidkv does")
+        except processes.PeerFailed as failure:
+            for row in rows:
+                if row.system == goals.LLAMA_CPP:
+                    leave_out(row, str(failure), missing)
     return references
 
 
+def leave_out(row, reason, missing):
+    missing[row] = reason
+    report(f"left out: {row.name}: {reason}")
+
+
+def run_rows(rows, label, ids_of, args, runs, missing):
+    """One run of each row that is not missing."""
+    for row in rows:
+        if row in missing:
+            continue
+        processes.wait_until_quiet(NOISE_LIMIT, args.patience)
+        try:
+            run = run_row(row, ids_of[row.tokens], args)
+        except processes.PeerFailed as failure:
+            leave_out(row, str(failure), missing)
+            continue
+        run.setdefault("decode_tokens_per_s", 1000 / run["tpot_ms"])
+        runs[row].append(run)
+        report(
+            f"{label} {row.name}: "
+            f"{run['ttft_ms']:.0f} ms, {run['tpot_ms']:.2f} ms, "
+            f"others {100 * run['noise']:.0f} %"
+        )
+
+
 def measure(rows, with_bounds, args):
-    """({row: [run of each repetition]}, the same of bounds, statements)"""
+    """({row: [run of each repetition]}, the same of bounds, statements,
+    {row: why it is missing})"""
+    processes.refuse_what_is_not_built(with_bounds)
     tokenizer = Tokenizer(args.model)
     ids_of = {n: prompt_ids(tokenizer, n) for n in {r.tokens for r in rows}}
-    references = check_answers(rows, ids_of, args)
+    missing = {}
+    references = check_answers(rows, ids_of, args, missing)
     runs = {row: [] for row in rows}
     bounds = []
     for repetition in range(args.repetitions):
         if with_bounds:
             processes.wait_until_quiet(NOISE_LIMIT, args.patience)
             bounds.append(processes.bounds(args.threads))
-        for row in rows:
-            processes.wait_until_quiet(NOISE_LIMIT, args.patience)
-            run = run_row(row, ids_of[row.tokens], args)
-            run.setdefault("decode_tokens_per_s", 1000 / run["tpot_ms"])
-            runs[row].append(run)
-            report(
-                f"{repetition + 1}/{args.repetitions} {row.name}: "
-                f"{run['ttft_ms']:.0f} ms, {run['tpot_ms']:.2f} ms, "
-                f"others {100 * run['noise']:.0f} %"
-            )
+        label = f"{repetition + 1}/{args.repetitions}"
+        run_rows(rows, label, ids_of, args, runs, missing)
+    runs = {row: done for row, done in runs.items() if row not in missing}
     statements = [
-        parity.statement(row, references[row.tokens], runs[row][0]["tokens"])
-        for row in rows
+        parity.statement(row, references[row.tokens], done[0]["tokens"])
+        for row, done in runs.items()
         if row.system != goals.OURS and row.sequences == 1
     ]
-    return runs, bounds, statements
+    return runs, bounds, statements, missing

@@ -21,8 +21,11 @@ def _mebibytes(summary, key, digits):
     return f"{summary[key] / 2**20:.{digits}f}" if key in summary else ""
 
 
-def table(summaries):
+def table(summaries, missing):
     lines = [HEADER]
+    for row, reason in missing.items():
+        cells = row.system, row.cache, row.lengths, reason, *[""] * 5
+        lines.append(f"| {' | '.join(cells)} |")
     for row, summary in summaries.items():
         cells = (
             row.system,
@@ -81,9 +84,10 @@ def _verdict_line(verdict):
     )
 
 
-def markdown(document, summaries, noise_limit):
-    """document: what --json prints. summaries: {Row: dict}"""
-    parts = [table(summaries)]
+def markdown(document, summaries, missing, noise_limit):
+    """document: what --json prints. summaries: {Row: dict}; missing: {Row:
+    why}, rows that were not measured"""
+    parts = [table(summaries, missing)]
     if document["noise"] > noise_limit:
         parts.append(
             f"Other programs took up to {100 * document['noise']:.0f} % of "

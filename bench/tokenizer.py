@@ -18,7 +18,7 @@ class Tokenizer:
         llama_cpp.llama_log_set(self._silent, None)
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
-        self._model = llama_cpp.llama_load_model_from_file(
+        self._model = llama_cpp.llama_model_load_from_file(
             os.fsencode(path), params
         )
         if not self._model:

@@ -11,7 +11,7 @@
 
 #include "cli/bench_row.h"
 #include "cli/command.h"
-#include "cli/inputs.h"
+#include "cli/models.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/text_format.h"
@@ -185,23 +185,34 @@ Result<std::vector<Row>> Rows(const BenchFlags& flags) {
   return rows;
 }
 
-Status Bench(const BenchFlags& flags) {
-  PKV_ASSIGN_OR_RETURN(std::vector<Row> rows, Rows(flags));
-  ProgressBar bar("measuring");
-  const int64_t total = std::ssize(rows) * flags.repetitions;
+// Fills the rows with runs, in rounds.
+Status Measure(int repetitions, std::vector<Row>* rows) {
+  const int64_t total = std::ssize(*rows) * repetitions;
+  ProgressBar bar("measuring", total, "runs");
   int64_t done = 0;
-  for (int repetition = 0; repetition < flags.repetitions; ++repetition) {
-    for (Row& row : rows) {
+  for (int repetition = 0; repetition < repetitions; ++repetition) {
+    for (Row& row : *rows) {
       bar.Update(done++, total);
       PKV_ASSIGN_OR_RETURN(Json run, RunBenchRow(row.request));
       row.runs.push_back(std::move(run));
     }
   }
-  bar.Clear();
+  return {};
+}
+
+Status Bench(const BenchFlags& flags) {
+  PKV_ASSIGN_OR_RETURN(std::vector<Row> rows, Rows(flags));
+  Status status = Measure(flags.repetitions, &rows);
+  if (!status.ok() && status.code() != StatusCode::kCancelled) return status;
+  // An interrupted measurement shows the rows that it came to.
+  std::erase_if(rows, [](const Row& row) { return row.runs.empty(); });
+  if (rows.empty()) return status;
   const Json json = BenchJson(rows);
-  if (flags.json || flags.format == "json") return WriteStdout(Dump(json));
-  return WriteStdout(flags.format == "csv" ? CsvRows(json)
-                                           : MarkdownRows(json));
+  PKV_RETURN_IF_ERROR(
+      WriteStdout(flags.json || flags.format == "json" ? Dump(json)
+                  : flags.format == "csv"              ? CsvRows(json)
+                                                       : MarkdownRows(json)));
+  return status;
 }
 
 }  // namespace

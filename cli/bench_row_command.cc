@@ -97,10 +97,8 @@ Json RowJson(const BenchRowRequest& request, const Engine& engine,
 
 Status MeasureRow(const BenchRowRequest& request) {
   const Stopwatch load;
-  PKV_ASSIGN_OR_RETURN(const EngineOptions options,
-                       ResolveEngine(request.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                       Engine::Load(options));
+                       LoadModel(request.model));
   const double load_ms = load.Milliseconds();
   // A word is at least a token.
   PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
@@ -161,6 +159,7 @@ Result<Json> RunBenchRow(const BenchRowRequest& request) {
   if (!model.offload_directory.empty()) {
     args.push_back("--kv-offload-dir=" + model.offload_directory);
   }
+  if (model.lock_memory) args.push_back("--mlock");
   PKV_ASSIGN_OR_RETURN(const std::string text, RunSelf(args));
   Json row = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!row.is_object()) {

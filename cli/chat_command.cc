@@ -162,9 +162,8 @@ Status Chat::Kv() const {
 Status RunChat(const ChatFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
-  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                       Engine::Load(options));
+                       LoadModel(flags.model));
   SessionOptions session = {.kv = specs.front(),
                             .context_size = flags.model.context_size,
                             .max_new_tokens = flags.generation.predict};

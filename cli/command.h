@@ -24,6 +24,11 @@ Command AddPlanCommand(CLI::App& root);
 Command AddBenchCommand(CLI::App& root);
 Command AddEvalCommand(CLI::App& root);
 Command AddSessionCommand(CLI::App& root);
+Command AddModelsCommand(CLI::App& root);
+Command AddDoctorCommand(CLI::App& root);
+Command AddVersionCommand(CLI::App& root);
+// REQUIRES: it comes after the commands that it helps with.
+Command AddHelpCommand(CLI::App& root);
 // Hidden: one measurement of `bench`, in a process of its own.
 Command AddBenchRowCommand(CLI::App& root);
 

@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
-#include "cli/options.h"
+#include "cli/completion_words.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -31,37 +29,12 @@ constexpr char kTail[] = R"(  esac
 complete -F _pyramidkv pyramidkv
 )";
 
-// All spellings of an option.
-std::vector<std::string> Spellings(const CLI::Option& option) {
-  std::vector<std::string> names;
-  for (const std::string& s : option.get_snames()) names.push_back("-" + s);
-  for (const std::string& l : option.get_lnames()) {
-    names.push_back("--" + l);
-    for (const ShortName& s : ShortNames()) {
-      if (names.back() == s.flag) names.insert(names.begin(), s.name);
-    }
-  }
-  return names;
-}
-
-// "a|b" as words of a list.
-std::string Alternatives(std::string type) {
-  std::replace(type.begin(), type.end(), '|', ' ');
-  return type;
-}
-
 // The bash statement that completes the option's value.
 std::string ValueStatement(const std::string& type,
                            const std::vector<std::string>& policies) {
   if (type == "FILE") return "COMPREPLY=($(compgen -f -- \"$cur\"))";
-  std::string words;
-  if (type == "SPEC") {
-    words = fmt::format("{}", fmt::join(policies, " "));
-  } else if (type.find('|') != type.npos) {
-    words = Alternatives(type);
-  } else {
-    return ":";  // nothing to offer
-  }
+  const std::string words = ValueWords(type, policies);
+  if (words.empty()) return ":";  // nothing to offer
   return fmt::format("COMPREPLY=($(compgen -W \"{}\" -- \"$cur\"))", words);
 }
 

@@ -6,6 +6,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "cli/command.h"
 #include "cli/eval_flags.h"
@@ -62,12 +65,15 @@ Status CloseOutputs(Outputs* outputs) {
   return first;
 }
 
+// measured: gets every trial, for an evaluation that is interrupted.
 EvalCallbacks MakeCallbacks(const Engine& engine, const EvalOptions& options,
-                            Outputs* outputs, ProgressBar* bar) {
+                            Outputs* outputs, ProgressBar* bar,
+                            std::vector<EvalTrial>* measured) {
   EvalCallbacks callbacks;
   callbacks.progress = bar->Callback();
-  callbacks.on_trial = [&engine, &options,
-                        outputs](const EvalTrial& trial) -> Status {
+  callbacks.on_trial = [&engine, &options, outputs,
+                        measured](const EvalTrial& trial) -> Status {
+    measured->push_back(trial);
     if (!outputs->trials) return {};
     const std::string line = FormatEvalTrial(engine, options, trial);
     if (outputs->trials->Write(line + "\n")) outputs->trials->Flush();
@@ -110,18 +116,31 @@ void LogWarnings(const EvalOptions& options, const std::vector<EvalRow>& rows) {
       LogLine(fmt::format("warning: {}: {}", row.spec, warning));
     }
   }
-  if (rows[0].trials < options.trials) {
+  if (StopRequested()) {
+    LogLine(fmt::format("interrupted after {} of {} trials", rows[0].trials,
+                        options.trials));
+  } else if (rows[0].trials < options.trials) {
     LogLine(fmt::format("warning: the text is long enough for {} of {} trials",
                         rows[0].trials, options.trials));
   }
 }
 
+// status: kCancelled where the trials are not all that were asked for.
+Status PrintResults(const EvalFlags& flags, const Engine& engine,
+                    const EvalOptions& options,
+                    std::span<const EvalTrial> trials, const Status& status) {
+  const std::vector<EvalRow> rows = SummarizeEval(trials);
+  LogWarnings(options, rows);
+  PKV_RETURN_IF_ERROR(WriteStdout(flags.json
+                                      ? Dump(EvalJson(engine, options, rows))
+                                      : EvalTable(engine, options, rows)));
+  return status.ok() ? CheckThresholds(flags, rows) : status;
+}
+
 Status Eval(const EvalFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const EvalOptions options, ResolveEval(flags));
-  PKV_ASSIGN_OR_RETURN(const EngineOptions engine_options,
-                       ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                       Engine::Load(engine_options));
+                       LoadModel(flags.model));
   Outputs outputs;
   std::vector<EvalTrial> done;
   PKV_RETURN_IF_ERROR(OpenTrials(flags, *engine, options, &outputs, &done));
@@ -129,20 +148,21 @@ Status Eval(const EvalFlags& flags) {
     PKV_ASSIGN_OR_RETURN(outputs.trace, OutputFile::Open(flags.trace_file));
   }
   const InterruptScope scope;
-  ProgressBar bar(flags.task);
-  const Result<std::vector<EvalTrial>> trials =
+  ProgressBar bar(flags.task, options.trials, "trials");
+  std::vector<EvalTrial> measured = done;
+  Result<std::vector<EvalTrial>> trials =
       RunEval(engine.get(), options, done,
-              MakeCallbacks(*engine, options, &outputs, &bar));
+              MakeCallbacks(*engine, options, &outputs, &bar, &measured));
   bar.Clear();
   // A failed write is the cause of what else went wrong.
   PKV_RETURN_IF_ERROR(CloseOutputs(&outputs));
+  Status status = trials.status();
+  if (status.code() == StatusCode::kCancelled) {
+    trials = WholeTrials(std::move(measured));
+    if (trials->empty()) return status;
+  }
   PKV_RETURN_IF_ERROR(trials.status());
-  const std::vector<EvalRow> rows = SummarizeEval(*trials);
-  LogWarnings(options, rows);
-  PKV_RETURN_IF_ERROR(WriteStdout(flags.json
-                                      ? Dump(EvalJson(*engine, options, rows))
-                                      : EvalTable(*engine, options, rows)));
-  return CheckThresholds(flags, rows);
+  return PrintResults(flags, *engine, options, *trials, status);
 }
 
 }  // namespace

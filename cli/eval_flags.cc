@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "cli/inputs.h"
+#include "cli/models.h"
+#include "cli/output_check.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -56,6 +58,17 @@ Status CheckFlags(const EvalFlags& flags, EvalTask task) {
         "same file");
   }
   return {};
+}
+
+Status CheckEvalOutputs(const EvalFlags& flags) {
+  const bool resumes = !flags.resume_file.empty();
+  const PlannedOutput outputs[] = {
+      {"--resume", flags.resume_file, OutputKind::kStudy, /*goes_on=*/true},
+      {"--out", resumes ? "" : flags.out_file, OutputKind::kStudy},
+      {"--kv-trace", flags.trace_file, OutputKind::kLines}};
+  const PlannedInput inputs[] = {ModelInput(flags.model.path),
+                                 {"--file", flags.text_file}};
+  return CheckOutputs(outputs, inputs, flags.force);
 }
 
 CLI::Option* AddCount(CLI::App* app, const char* names, int* value,
@@ -121,6 +134,7 @@ void AddResultFlags(CLI::App* app, EvalFlags* flags) {
   app->add_option("--kv-trace", flags->trace_file,
                   "Write a JSON line for every compaction of a KV head")
       ->type_name("FILE");
+  AddForce(app, &flags->force);
   AddJson(app, &flags->json);
 }
 
@@ -137,6 +151,7 @@ Result<EvalOptions> ResolveEval(const EvalFlags& flags) {
   EvalOptions options = flags.options;
   options.task = static_cast<EvalTask>(IndexOf(kEvalTaskNames, flags.task));
   PKV_RETURN_IF_ERROR(CheckFlags(flags, options.task));
+  PKV_RETURN_IF_ERROR(CheckEvalOutputs(flags));
   options.variant =
       static_cast<EvalVariant>(IndexOf(kEvalVariantNames, flags.variant));
   if (!flags.placement.empty()) {

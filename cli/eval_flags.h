@@ -23,6 +23,7 @@ struct EvalFlags {
   std::optional<double> max_kl;
   std::string text_file, out_file, resume_file, trace_file;
   bool json = false;
+  bool force = false;  // replaces files of others
 };
 
 // REQUIRES: `flags` outlives `app`.

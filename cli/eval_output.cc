@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
+#include <map>
+#include <utility>
 
 #include "cli/text_format.h"
 
@@ -122,6 +124,21 @@ Rows DivergenceRows(std::span<const EvalRow> rows) {
 
 std::string_view TaskName(const EvalOptions& options) {
   return kEvalTaskNames[static_cast<size_t>(options.task)];
+}
+
+std::vector<EvalTrial> WholeTrials(std::vector<EvalTrial> trials) {
+  std::map<int, size_t> caches;  // by trial
+  size_t all = 0;
+  for (const EvalTrial& trial : trials) {
+    all = std::max(all, ++caches[trial.trial]);
+  }
+  std::erase_if(trials, [&](const EvalTrial& trial) {
+    return caches[trial.trial] < all;
+  });
+  std::stable_sort(
+      trials.begin(), trials.end(),
+      [](const EvalTrial& a, const EvalTrial& b) { return a.trial < b.trial; });
+  return trials;
 }
 
 Json EvalJson(const Engine& engine, const EvalOptions& options,

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/json_output.h"
 #include "pyramidkv/engine.h"
@@ -14,6 +15,10 @@
 namespace pyramidkv::cli {
 
 std::string_view TaskName(const EvalOptions& options);
+
+// The trials that hold all caches: those of an evaluation that was interrupted,
+// by trial. Empty where not even the full cache was measured.
+std::vector<EvalTrial> WholeTrials(std::vector<EvalTrial> trials);
 
 // REQUIRES: rows is not empty; the first one is the full cache's.
 Json EvalJson(const Engine& engine, const EvalOptions& options,

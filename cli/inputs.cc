@@ -6,13 +6,10 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 
 namespace pyramidkv::cli {
 namespace {
-
-constexpr char kDefaultModel[] = "models/default.gguf";
 
 Result<std::string> ReadAll(int fd, const std::string& name) {
   std::string text;
@@ -30,11 +27,6 @@ Result<std::string> ReadAll(int fd, const std::string& name) {
     }
     text.append(buffer, static_cast<size_t>(n));
   }
-}
-
-const char* NonEmptyEnv(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr && *value != '\0' ? value : nullptr;
 }
 
 }  // namespace
@@ -107,18 +99,6 @@ Status CheckIds(std::span<const int> ids, int vocabulary,
                     source, id, vocabulary - 1));
   }
   return {};
-}
-
-Result<std::string> ResolveModelPath(const std::string& flag) {
-  if (!flag.empty()) return flag;
-  for (const char* name : {"PYRAMIDKV_ARG_MODEL", "PYRAMIDKV_MODEL"}) {
-    if (const char* value = NonEmptyEnv(name)) return std::string(value);
-  }
-  if (access(kDefaultModel, F_OK) == 0) return std::string(kDefaultModel);
-  return Status::Model(
-      fmt::format("no model: {} does not exist; give -m FILE or "
-                  "$PYRAMIDKV_MODEL, or run script/bootstrap",
-                  kDefaultModel));
 }
 
 }  // namespace pyramidkv::cli

@@ -1,5 +1,4 @@
-// Inputs that are read before the start: prompts, lists of token ids, the
-// model's path.
+// Inputs that are read before the start: prompts, lists of token ids.
 
 #ifndef PYRAMIDKV_CLI_INPUTS_H_
 #define PYRAMIDKV_CLI_INPUTS_H_
@@ -30,10 +29,6 @@ Result<std::vector<int>> ReadIdFile(const std::string& path);
 // kUsage with the first id outside of [0, vocabulary).
 Status CheckIds(std::span<const int> ids, int vocabulary,
                 std::string_view source);
-
-// `flag` if given, else $PYRAMIDKV_ARG_MODEL, $PYRAMIDKV_MODEL or
-// models/default.gguf. Errors: kModel where the last does not exist.
-Result<std::string> ResolveModelPath(const std::string& flag);
 
 }  // namespace pyramidkv::cli
 

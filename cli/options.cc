@@ -1,15 +1,19 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <random>
 
-#include "cli/inputs.h"
+#include "cli/models.h"
+#include "cli/output.h"
 #include "cli/signals.h"
 #include "pyramidkv/cache_spec.h"
 #include "pyramidkv/plan.h"
@@ -55,11 +59,11 @@ Status CheckCacheType(std::string_view key, std::string_view value) {
                                    FlagOf(key), value, Listed(allowed)));
 }
 
-// llama.cpp's names for entries of as many bits.
-std::string_view OurName(std::string_view type) {
-  if (type == "q8_0") return "int8";
-  if (type == "q4_0") return "int4";
-  return type;
+// As a cache spec may say it: capitals, and llama.cpp's names for entries of
+// as many bits.
+std::string OurName(std::string_view type) {
+  const std::string spec = TidyCacheSpec(fmt::format("full,type={}", type));
+  return CacheSpecValue(spec, "type").value_or("");
 }
 
 template <typename T>
@@ -119,8 +123,10 @@ CLI::Option* AddSwitch(CLI::App* app, const char* names, bool* value,
 
 CLI::Option* AddModelPath(CLI::App* app, std::string* path) {
   return app
-      ->add_option("-m,--model", *path,
-                   "GGUF file [$PYRAMIDKV_MODEL or models/default.gguf]")
+      ->add_option(
+          "-m,--model", *path,
+          "GGUF file, or its name in `pyramidkv models` [$PYRAMIDKV_MODEL, "
+          "then default.gguf]")
       ->type_name("FILE");
 }
 
@@ -145,10 +151,12 @@ void AddCompute(CLI::App* app, std::string* compute) {
 }
 
 void AddOffloadDirectory(CLI::App* app, std::string* directory) {
+  CLI::Validator exists = CLI::ExistingDirectory;
+  exists.description("");  // else the help says DIR twice
   app->add_option("--kv-offload-dir", *directory,
                   "Where remainder=offload puts its file (default: the "
                   "system's directory for temporary files)")
-      ->check(CLI::ExistingDirectory)
+      ->check(exists)
       ->type_name("DIR");
 }
 
@@ -158,6 +166,8 @@ void AddModelFlags(CLI::App* app, ModelFlags* flags) {
   AddThreads(app, &flags->threads);
   AddCompute(app, &flags->compute);
   AddOffloadDirectory(app, &flags->offload_directory);
+  AddSwitch(app, "--mlock", &flags->lock_memory,
+            "Keep the weights in memory, whatever else runs");
 }
 
 void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
@@ -184,7 +194,7 @@ void AddGenerationFlags(CLI::App* app, GenerationFlags* flags) {
   AddNumber(app, "-n,--predict,--n-predict", &flags->predict,
             "Tokens to generate; -1: to the end of the answer or the context",
             -1, kMaxInt);
-  AddNumber(app, "--temp", &s.temp,
+  AddNumber(app, "--temp,--temperature", &s.temp,
             "Temperature; 0, the default here (llama.cpp's is 0.8), always "
             "takes the likeliest token",
             0, 1e6);
@@ -207,7 +217,7 @@ void AddGenerationFlags(CLI::App* app, GenerationFlags* flags) {
             std::numeric_limits<uint32_t>::max());
   AddSwitch(app, "--ignore-eos", &flags->ignore_eos,
             "Do not stop at the end of the answer");
-  app->add_option("-r,--reverse-prompt", flags->stop,
+  app->add_option("-r,--reverse-prompt,--stop", flags->stop,
                   "Text that ends the answer; may be given several times")
       ->allow_extra_args(false)
       ->type_name("TEXT");
@@ -228,9 +238,11 @@ CLI::Option* AddJson(CLI::App* app, bool* json) {
 
 Result<std::string> MergeCacheType(const std::string& spec,
                                    std::string_view key,
-                                   std::string_view value) {
-  PKV_RETURN_IF_ERROR(CheckCacheType(key, value));
-  value = OurName(value);
+                                   std::string_view given_value) {
+  const std::string value = OurName(given_value);
+  if (!CheckCacheType(key, value).ok()) {
+    return CheckCacheType(key, given_value);
+  }
   // The keys that say it already, the more particular one first.
   std::vector<std::string> keys = {std::string(key), "type"};
   if (key == "type") keys = {"type", "type_k", "type_v"};
@@ -257,6 +269,7 @@ Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags) {
       {"type_k", &flags.type_k},
       {"type_v", &flags.type_v}};
   for (std::string& spec : specs) {
+    spec = TidyCacheSpec(spec);
     for (const auto& [key, value] : types) {
       if (value->empty()) continue;
       PKV_ASSIGN_OR_RETURN(spec, MergeCacheType(spec, key, *value));
@@ -295,6 +308,20 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
   return options;
 }
 
+Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags) {
+  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  // In memory by now: the weights, and no cache. Pages of the file that
+  // were given back stay where they are.
+  if (flags.lock_memory && mlockall(MCL_CURRENT | MCL_ONFAULT) != 0) {
+    LogLine(
+        fmt::format("warning: --mlock: the memory cannot be locked: {}; "
+                    "ulimit -l says how much may be",
+                    strerror(errno)));
+  }
+  return engine;
+}
+
 GenerateOptions ResolveGeneration(const GenerationFlags& flags) {
   GenerateOptions options;
   options.max_tokens = flags.predict;
@@ -320,32 +347,6 @@ void BindEnvironment(CLI::App* app) {
       break;
     }
   }
-}
-
-const std::vector<ShortName>& ShortNames() {
-  static const std::vector<ShortName> names = {{"-ctk", "--cache-type-k"},
-                                               {"-ctv", "--cache-type-v"},
-                                               {"-np", "--parallel"},
-                                               {"-sys", "--system-prompt"}};
-  return names;
-}
-
-std::vector<std::string> ExpandShortNames(const CLI::App& app,
-                                          std::vector<std::string> args) {
-  bool is_value = false;
-  for (std::string& arg : args) {
-    if (is_value) {
-      is_value = false;
-      continue;
-    }
-    for (const ShortName& s : ShortNames()) {
-      if (arg == s.name) arg = s.flag;
-    }
-    const CLI::Option* option =
-        arg.starts_with('-') ? app.get_option_no_throw(arg) : nullptr;
-    is_value = option != nullptr && option->get_items_expected_max() > 0;
-  }
-  return args;
 }
 
 }  // namespace pyramidkv::cli

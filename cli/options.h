@@ -5,6 +5,7 @@
 #define PYRAMIDKV_CLI_OPTIONS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ struct ModelFlags {
   int threads = 0;       // 0: not given
   std::string compute = "auto";
   std::string offload_directory;  // empty: the system's
+  bool lock_memory = false;
 };
 
 struct CacheFlags {
@@ -75,23 +77,14 @@ Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags);
 // With the default of $OMP_NUM_THREADS.
 int ResolveThreads(int flag);
 Result<EngineOptions> ResolveEngine(const ModelFlags& flags);
+// The model, with its memory locked if that is asked for and the system allows
+// it; a warning says if it does not.
+Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags);
 // `cancel` is the process's stop flag.
 GenerateOptions ResolveGeneration(const GenerationFlags& flags);
 
 // Lets every long flag of `app` be given as $PYRAMIDKV_ARG_<FLAG>.
 void BindEnvironment(CLI::App* app);
-
-// llama.cpp's short names of more than one letter, which CLI11 has no notion
-// of, as the long ones: -ctk becomes --cache-type-k. Values stay.
-std::vector<std::string> ExpandShortNames(const CLI::App& app,
-                                          std::vector<std::string> args);
-
-// Names for ExpandShortNames, in completion's order.
-struct ShortName {
-  const char* name;
-  const char* flag;
-};
-const std::vector<ShortName>& ShortNames();
 
 }  // namespace pyramidkv::cli
 

@@ -27,6 +27,19 @@ TEST(MergeCacheTypeTest, TakesTheNamesOfLlamaCpp) {
   EXPECT_EQ(*MergeCacheType("full", "type_v", "int2"), "full,type_v=int2");
 }
 
+TEST(MergeCacheTypeTest, TakesCapitals) {
+  EXPECT_EQ(*MergeCacheType("full", "type_k", "Q8_0"), "full,type_k=int8");
+  EXPECT_EQ(*MergeCacheType("full", "type_v", "F16"), "full,type_v=f16");
+}
+
+TEST(ResolveSpecsTest, TidiesWhatIsTyped) {
+  CacheFlags flags;
+  flags.specs = {"SnapKV, keep=0.3, type=q8_0"};
+  EXPECT_THAT(*ResolveSpecs(flags), ElementsAre("snapkv,keep=0.3,type=int8"));
+  flags.type_k = "INT8";  // says the same
+  EXPECT_THAT(*ResolveSpecs(flags), ElementsAre("snapkv,keep=0.3,type=int8"));
+}
+
 TEST(MergeCacheTypeTest, LeavesWhatTheSpecSaysAlready) {
   EXPECT_EQ(*MergeCacheType("full,type=f32", "type_k", "f32"), "full,type=f32");
   EXPECT_EQ(*MergeCacheType("full,type_v=f32", "type_v", "f32"),
@@ -46,7 +59,7 @@ TEST(MergeCacheTypeTest, RefusesContradictions) {
 }
 
 TEST(MergeCacheTypeTest, RefusesOtherTypes) {
-  for (const char* type : {"q5_1", "int3", "", "F16"}) {
+  for (const char* type : {"q5_1", "int3", "", "F61"}) {
     const auto merged = MergeCacheType("full", "type_v", type);
     ASSERT_FALSE(merged.ok()) << type;
     EXPECT_EQ(merged.status().code(), StatusCode::kUsage);
@@ -62,17 +75,6 @@ TEST(ResolveSpecsTest, FullIsTheDefault) {
   flags.type_k = "f32";
   EXPECT_THAT(*ResolveSpecs(flags),
               ElementsAre("full,type_k=f32", "snapkv,keep=0.3,type_k=f32"));
-}
-
-TEST(ExpandShortNamesTest, LeavesValues) {
-  CLI::App app;
-  std::string prompt;
-  CacheFlags cache;
-  app.add_option("-p,--prompt", prompt);
-  AddCacheFlags(&app, &cache, true);
-  EXPECT_THAT(
-      ExpandShortNames(app, {"-ctk", "f32", "-p", "-np", "-ctv"}),
-      ElementsAre("--cache-type-k", "f32", "-p", "-np", "--cache-type-v"));
 }
 
 TEST(ResolveThreadsTest, FlagThenEnvironment) {

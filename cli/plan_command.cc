@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "cli/command.h"
-#include "cli/inputs.h"
 #include "cli/json_output.h"
+#include "cli/models.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/text_format.h"

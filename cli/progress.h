@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "pyramidkv/engine.h"
@@ -14,9 +15,26 @@ namespace pyramidkv::cli {
 // True if stderr is a terminal that can redraw a line.
 bool StderrIsTerminal();
 
+struct ProgressState {
+  std::string label;
+  double share = 0;   // done, in [0, 1]
+  int64_t count = 0;  // things in all; 0: nothing to count
+  std::string unit;   // of the things: "tokens"
+  std::optional<double> seconds_left;
+};
+
+// The line, shorter than `width` columns: what does not fit is left out, the
+// bar's length first, then the unit, the bar, the time.
+std::string ProgressLine(const ProgressState& state, int width);
+
+// "8 s", "2:05", "1:02:05"
+std::string Duration(double seconds);
+
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);
+  // count, unit: see ProgressState.
+  explicit ProgressBar(std::string label, int64_t count = 0,
+                       std::string unit = "");
   ~ProgressBar() { Clear(); }
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
@@ -29,11 +47,15 @@ class ProgressBar {
   Progress Callback();
 
  private:
-  const std::string label_;
+  using Clock = std::chrono::steady_clock;
+
+  ProgressState state_;
   const bool enabled_;
   const bool colour_;
   bool drawn_ = false;
-  std::chrono::steady_clock::time_point last_;
+  const Clock::time_point start_;
+  std::optional<double> first_share_;  // that was done by others before
+  Clock::time_point last_;
 };
 
 }  // namespace pyramidkv::cli

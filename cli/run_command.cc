@@ -4,18 +4,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "cli/json_output.h"
+#include "cli/models.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/output_check.h"
 #include "cli/progress.h"
+#include "cli/prompt_cache.h"
 #include "cli/session_prompt.h"
 #include "cli/signals.h"
 #include "cli/text_format.h"
@@ -65,17 +65,33 @@ Result<std::string> PromptText(const RunFlags& flags) {
 }
 
 // Fails now, not only once all work is done.
-Status CheckSaveFile(const std::string& path) {
-  if (path.empty()) return {};
-  std::string directory = std::filesystem::path(path).parent_path().string();
-  if (directory.empty()) directory = ".";
-  if (access(directory.c_str(), W_OK) == 0) return {};
-  return Status::Runtime(fmt::format("cannot save the session: {}: {}",
-                                     directory, strerror(errno)));
+Status CheckRunOutputs(const RunFlags& flags) {
+  const PlannedOutput outputs[] = {
+      {flags.save_name, flags.save_file, OutputKind::kSession},
+      {"--prompt-cache",
+       flags.prompt_cache_read_only ? "" : flags.prompt_cache_file,
+       OutputKind::kSession},
+      {"--logits", flags.logits_file, OutputKind::kLogits},
+      {"--kv-trace", flags.trace_file, OutputKind::kLines}};
+  const PlannedInput inputs[] = {
+      ModelInput(flags.model.path),
+      {"--file", flags.prompt_file},
+      {"--prompt-tokens", flags.prompt_tokens_file},
+      {"--force-tokens", flags.force_tokens_file},
+      {"--load-session", flags.load_file, /*is_session=*/true}};
+  return CheckOutputs(outputs, inputs, flags.force);
 }
 
 Status CheckSessionFlags(const RunFlags& flags) {
-  PKV_RETURN_IF_ERROR(CheckSaveFile(flags.save_file));
+  const bool sessions = !flags.load_file.empty() || !flags.save_file.empty();
+  if (!flags.prompt_cache_file.empty() && sessions) {
+    return Status::Usage(
+        "--prompt-cache is loaded and saved by itself: leave out "
+        "--load-session and --save-session");
+  }
+  if (flags.prompt_cache_file.empty() && flags.prompt_cache_read_only) {
+    return Status::Usage("--prompt-cache-ro needs --prompt-cache FILE");
+  }
   if (flags.load_file.empty()) return {};
   const CacheFlags& cache = flags.cache;
   if (!cache.specs.empty() || !cache.type_k.empty() || !cache.type_v.empty()) {
@@ -115,6 +131,7 @@ Status CheckFlags(const RunFlags& flags) {
 
 Result<RunInput> ReadInput(const RunFlags& flags) {
   PKV_RETURN_IF_ERROR(CheckFlags(flags));
+  PKV_RETURN_IF_ERROR(CheckRunOutputs(flags));
   RunInput input;
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
@@ -236,16 +253,19 @@ Result<std::unique_ptr<Session>> LoadContext(const RunFlags& flags,
   return loaded->context->Fork();
 }
 
+SessionOptions NewSessionOptions(const RunFlags& flags, const RunInput& input) {
+  return {.kv = input.spec,
+          .context_size = flags.model.context_size,
+          .max_new_tokens = input.generation.max_tokens};
+}
+
 // Opens the session that is asked for.
 Result<std::unique_ptr<Session>> OpenSession(const RunFlags& flags,
                                              const RunInput& input,
                                              Loaded* loaded,
                                              RunResult* result) {
   if (flags.load_file.empty()) {
-    return loaded->engine->NewSession(
-        {.kv = input.spec,
-         .context_size = flags.model.context_size,
-         .max_new_tokens = input.generation.max_tokens});
+    return loaded->engine->NewSession(NewSessionOptions(flags, input));
   }
   const Stopwatch restore;
   PKV_ASSIGN_OR_RETURN(auto session, LoadContext(flags, input, loaded));
@@ -269,19 +289,45 @@ Status SaveSession(const RunFlags& flags, Session* session, RunResult* result) {
 
 Result<Loaded> LoadEngine(const RunFlags& flags) {
   const Stopwatch load;
-  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
-  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, LoadModel(flags.model));
   return Loaded{std::move(engine), load.Milliseconds(), nullptr};
+}
+
+// Takes off the prompt what its cache holds.
+Status TakePromptCache(const RunFlags& flags, const RunInput& input,
+                       Engine* engine, std::unique_ptr<Session>* session,
+                       std::vector<int>* prompt, RunResult* result) {
+  const Stopwatch restore;
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Session> cached,
+                       OpenPromptCache(engine, flags.prompt_cache_file, *prompt,
+                                       NewSessionOptions(flags, input)));
+  if (cached == nullptr) return {};
+  result->restore_ms = restore.Milliseconds();
+  result->restored_tokens = cached->position();
+  prompt->erase(prompt->begin(), prompt->begin() + cached->position());
+  *session = std::move(cached);
+  return {};
+}
+
+Status FillPromptCache(const RunFlags& flags, Session* session) {
+  if (flags.prompt_cache_file.empty() || flags.prompt_cache_read_only) {
+    return {};
+  }
+  return session->Save(flags.prompt_cache_file);
 }
 
 Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
                           Loaded* loaded, RunOutputs* outputs) {
   RunResult result;
   Engine* const engine = loaded->engine.get();
-  PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                        OpenSession(flags, input, loaded, &result));
-  PKV_ASSIGN_OR_RETURN(const std::vector<int> prompt,
+  PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
                        PromptIds(flags, input, *engine, session->tokens()));
+  if (!flags.prompt_cache_file.empty()) {
+    PKV_RETURN_IF_ERROR(
+        TakePromptCache(flags, input, engine, &session, &prompt, &result));
+  }
   if (outputs->trace) {
     session->SetTrace([outputs](std::string_view line) {
       outputs->trace->Write(std::string(line) + "\n");
@@ -289,12 +335,13 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   }
   const InterruptScope scope;
   double prefill_ms = 0;
-  if (!prompt.empty() || flags.load_file.empty()) {
-    ProgressBar bar("reading");
+  if (!prompt.empty() || !result.restore_ms) {
+    ProgressBar bar("reading", std::ssize(prompt), "tokens");
     const Stopwatch prefill;
     PKV_RETURN_IF_ERROR(session->Read(prompt, bar.Callback()));
     prefill_ms = prefill.Milliseconds();
     bar.Clear();
+    PKV_RETURN_IF_ERROR(FillPromptCache(flags, session.get()));
   }
 
   GenerateOptions options = input.generation;
@@ -444,6 +491,7 @@ void AddOutputFlags(CLI::App* app, RunFlags* flags) {
   app->add_option("--force-tokens", flags->force_tokens_file,
                   "File with token ids to decode instead of sampling")
       ->type_name("FILE");
+  AddForce(app, &flags->force);
 }
 
 }  // namespace
@@ -471,6 +519,11 @@ Command AddRunCommand(CLI::App& root) {
   app->add_option("--load-session", flags->load_file,
                   "Go on after a stored session; no prompt: at once")
       ->type_name("FILE");
+  app->add_option("--prompt-cache", flags->prompt_cache_file,
+                  "Session that spares what the last prompt began with")
+      ->type_name("FILE");
+  AddSwitch(app, "--prompt-cache-ro", &flags->prompt_cache_read_only,
+            "Leave that file as it is");
   return {app, [flags] { return RunPrompt(*flags); }};
 }
 

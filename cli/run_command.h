@@ -22,9 +22,13 @@ struct RunFlags {
   std::string prompt_file, prompt_tokens_file, force_tokens_file;
   std::string trace_file, logits_file;
   std::string load_file, save_file;  // sessions
+  std::string prompt_cache_file;     // read if it fits, then written
+  bool prompt_cache_read_only = false;
+  std::string save_name = "--save-session";  // of save_file, for messages
   bool chat = false;
   bool many = false;  // prompts: each document says its own
   bool json = false;
+  bool force = false;  // replaces files of others
   int logprobs = -1;
 };
 

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "cli/json_output.h"
+#include "cli/models.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/run_command.h"
@@ -119,15 +120,49 @@ Result<std::vector<std::string>> ReadQuestions(const std::string& path) {
   return questions;
 }
 
-Status Describe(const SessionFlags& flags) {
-  const bool verify = flags.action == "verify";
-  PKV_ASSIGN_OR_RETURN(
-      const StoredSession stored,
-      verify ? VerifyStoredSession(flags.file) : ReadStoredSession(flags.file));
+// Whether the model of the session is here: the one that -m names has to be it,
+// the default may be another one.
+Result<bool> HasModel(const SessionFlags& flags, const StoredSession& stored) {
+  if (!flags.run.model.path.empty()) return true;
+  const Result<std::string> path = ResolveModelPath("");
+  if (!path.ok()) return false;
+  PKV_ASSIGN_OR_RETURN(const ModelInfo info, ReadModelInfo(*path));
+  return info.name == stored.model;
+}
+
+// The check that `ask` makes.
+Status CheckWithModel(const SessionFlags& flags) {
+  ModelFlags model = flags.run.model;
+  model.compute = ComputeName(Compute::kF32);  // no weights to make ready
+  PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(model));
+  PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                       Engine::Load(options));
+  return engine->LoadSession(flags.file, {.context_size = model.context_size})
+      .status();
+}
+
+Status Verify(const SessionFlags& flags) {
+  PKV_ASSIGN_OR_RETURN(const StoredSession stored,
+                       VerifyStoredSession(flags.file));
+  PKV_ASSIGN_OR_RETURN(const bool has_model, HasModel(flags, stored));
+  if (has_model) {
+    PKV_RETURN_IF_ERROR(CheckWithModel(flags));
+  } else {
+    LogLine(
+        fmt::format("warning: its model, {}, is not here: checksums alone "
+                    "were checked; give the model with -m FILE",
+                    stored.model));
+  }
   if (flags.run.json) return WriteStdout(Dump(StoredSessionJson(stored)));
-  if (!verify) return WriteStdout(InfoText(stored));
   return WriteStdout(
       fmt::format("{}: ok, {} bytes\n", flags.file, stored.file_bytes));
+}
+
+Status Describe(const SessionFlags& flags) {
+  PKV_ASSIGN_OR_RETURN(const StoredSession stored,
+                       ReadStoredSession(flags.file));
+  return WriteStdout(flags.run.json ? Dump(StoredSessionJson(stored))
+                                    : InfoText(stored));
 }
 
 Status RunSession(const SessionFlags& flags, bool length_given) {
@@ -135,6 +170,7 @@ Status RunSession(const SessionFlags& flags, bool length_given) {
   RunFlags run = flags.run;
   if (flags.action == "save") {
     run.save_file = flags.file;
+    run.save_name = "session save";
     if (!length_given) run.generation.predict = 0;
     return RunPrompt(run);
   }
@@ -145,7 +181,7 @@ Status RunSession(const SessionFlags& flags, bool length_given) {
                          ReadQuestions(flags.questions_file));
     return RunQuestions(run, questions);
   }
-  return Describe(flags);
+  return flags.action == "verify" ? Verify(flags) : Describe(flags);
 }
 
 }  // namespace

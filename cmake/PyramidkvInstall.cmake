@@ -7,6 +7,9 @@
 #                                         with, apart from others' of that name
 #   lib/cmake/pyramidkv/, lib/pkgconfig/  for find_package and pkg-config
 #   share/doc/pyramidkv/                  licences
+#   share/man/man1/                       manual pages, where help2man is there
+#   share/bash-completion/completions/, share/zsh/site-functions/,
+#   share/fish/vendor_completions.d/      completion scripts
 include(CMakePackageConfigHelpers)
 
 set(_private ${CMAKE_INSTALL_LIBDIR}/pyramidkv)
@@ -27,6 +30,25 @@ install(TARGETS libpyramidkv EXPORT pyramidkvTargets
 if(PYRAMIDKV_BUILD_COMMAND)
   pyramidkv_install_rpath(pyramidkv ${CMAKE_INSTALL_BINDIR})
   install(TARGETS pyramidkv RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  # Asked of the command when it is installed: builds are not held up.
+  find_program(HELP2MAN help2man)
+  mark_as_advanced(HELP2MAN)
+  set(_manual ${PROJECT_BINARY_DIR}/manual)
+  install(CODE "execute_process(
+    COMMAND \"${CMAKE_COMMAND}\" \"-DCOMMAND=$<TARGET_FILE:pyramidkv>\"
+            \"-DVERSION=${PROJECT_VERSION}\" \"-DOUTPUT=${_manual}\"
+            \"-DHELP2MAN=$<$<BOOL:${HELP2MAN}>:${HELP2MAN}>\"
+            -P \"${CMAKE_CURRENT_LIST_DIR}/MakeManual.cmake\")")
+  set(_share ${CMAKE_INSTALL_DATAROOTDIR})
+  install(DIRECTORY ${_manual}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR}
+          OPTIONAL)
+  install(FILES ${_manual}/completion.bash OPTIONAL
+          DESTINATION ${_share}/bash-completion/completions RENAME pyramidkv)
+  install(FILES ${_manual}/completion.zsh OPTIONAL
+          DESTINATION ${_share}/zsh/site-functions RENAME _pyramidkv)
+  install(FILES ${_manual}/completion.fish OPTIONAL
+          DESTINATION ${_share}/fish/vendor_completions.d
+          RENAME pyramidkv.fish)
 endif()
 install(RUNTIME_DEPENDENCY_SET pyramidkv_dependencies
         PRE_INCLUDE_REGEXES "^lib(ggml|llama)" PRE_EXCLUDE_REGEXES ".*"

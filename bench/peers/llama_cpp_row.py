@@ -31,6 +31,8 @@ def load(path, tokens, threads, sequences):
     with open("/proc/cpuinfo", encoding="ascii") as info:
         params.use_extra_bufts = "amx_int8" not in info.read()
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise SystemExit(f"llama.cpp cannot load {path}")
     params = llama_cpp.llama_context_default_params()
     # Each sequence has a cache of its own.
     params.n_ctx = sequences * (-(-tokens // CONTEXT_STEP) * CONTEXT_STEP)
@@ -43,7 +45,7 @@ def load(path, tokens, threads, sequences):
     params.type_k = params.type_v = llama_cpp.GGML_TYPE_F16
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
-        raise SystemExit(f"llama.cpp cannot load {path}")
+        raise SystemExit(f"llama.cpp has no context of {tokens} for {path}")
     return model, context
 
 
@@ -100,9 +102,7 @@ class Decoder:
 
     def warm_up(self, token):
         """Touches all weights, as llama.cpp's own programs do."""
-        llama_cpp.llama_set_warmup(self._context, True)
         self.read([token])
-        llama_cpp.llama_set_warmup(self._context, False)
         memory = llama_cpp.llama_get_memory(self._context)
         llama_cpp.llama_memory_clear(memory, True)
 

@@ -23,6 +23,32 @@ BINARY = ROOT / "build/release/bin/pyramidkv"
 MODEL = ROOT / "models/default.gguf"
 OPENVINO_PYTHON = ROOT / ".deps/peers/openvino/bin/python"
 MODEL_CONTEXT = 8192  # beyond it the context has to be asked for
+KERNELS_BENCH = BINARY.with_name("kernels_bench")
+
+
+class PeerFailed(Exception):
+    """A peer cannot do a row; the text says why."""
+
+
+def refuse_what_is_not_built(with_bounds):
+    """Leaves the program, before any work, with what to build."""
+    needed = [BINARY, *([KERNELS_BENCH] if with_bounds else [])]
+    missing = [path.name for path in needed if not path.exists()]
+    if missing:
+        hint = ", or leave out bounds with --only" if with_bounds else ""
+        raise SystemExit(
+            f"{' and '.join(missing)} not built: cmake --preset release && "
+            f"cmake --build --preset release --target {' '.join(missing)}"
+            f"{hint}"
+        )
+
+
+def _reason(log, code):
+    """The last line that a peer wrote, or how it ended."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    if code < 0 or not lines:
+        return f"ended with {code}"
+    return lines[-1].strip()
 
 
 def _busy_seconds():
@@ -157,10 +183,14 @@ def _peer(python, script, ids, *flags):
         command = [python, Path(__file__).with_name(script), prompt]
         usage = Usage()
         run = subprocess.run(
-            [*command, *map(str, flags)], stdout=subprocess.PIPE, text=True
+            [*command, *map(str, flags)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     if run.returncode != 0:
-        raise SystemExit(f"{script} failed with {run.returncode}")
+        raise PeerFailed(_reason(run.stderr, run.returncode))
+    sys.stderr.write(run.stderr)
     return json.loads(run.stdout) | usage.report()
 
 
@@ -175,7 +205,7 @@ def llama_cpp(
 
 def openvino(ids, backend, predict, threads, model=MODEL):
     if not OPENVINO_PYTHON.exists():
-        raise SystemExit("no OpenVINO here: run script/bootstrap --peers")
+        raise PeerFailed("no OpenVINO here: run script/bootstrap --peers")
     flags = "-m", model, "-n", predict, "-t", threads, "--backend", backend
     return _peer(OPENVINO_PYTHON, "openvino_row.py", ids, *flags)
 
@@ -198,7 +228,7 @@ def bounds(threads):
     }
     pattern = "|".join(f"^{name}$" for name in names)
     command = [
-        BINARY.with_name("kernels_bench"), f"--benchmark_filter={pattern}",
+        KERNELS_BENCH, f"--benchmark_filter={pattern}",
         "--benchmark_format=json",
     ]  # fmt: skip
     usage = Usage()

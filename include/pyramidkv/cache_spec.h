@@ -24,6 +24,12 @@ std::optional<std::string> CacheSpecValue(std::string_view spec,
 std::string SetCacheSpecValue(std::string_view spec, std::string_view key,
                               std::string_view value);
 
+// `spec` as it is meant: without white space around names and values, in small
+// letters (but for the file of `profile` and the unit of `memory`), with int8
+// and int4 for llama.cpp's names q8_0 and q4_0 of types. Whoever takes a spec
+// takes the loose form, too.
+std::string TidyCacheSpec(std::string_view spec);
+
 }  // namespace pyramidkv
 
 #endif  // PYRAMIDKV_CACHE_SPEC_H_

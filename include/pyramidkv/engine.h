@@ -206,6 +206,10 @@ class Session {
   virtual void SetTrace(std::function<void(std::string_view line)> sink) = 0;
 };
 
+// All that Engine::Load says of a file, without making its weights ready.
+// Errors: kModel, as there.
+Result<ModelInfo> ReadModelInfo(const std::string& model_path);
+
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> Load(const EngineOptions& options);

@@ -63,6 +63,15 @@ Result<CachePlan> PlanCache(std::string_view spec, const PlanDims& dims);
 // context length. Errors: kModel.
 Result<PlanDims> PlanDimsOfModel(const std::string& model_path);
 
+struct PresetInfo {
+  std::string name;
+  std::string summary;  // one line
+  std::string paper;    // "arXiv NNNN.NNNNN", or empty
+};
+
+// The presets (the policies of a cache spec), for help.
+std::vector<PresetInfo> PresetList();
+
 // Names of the presets (the policies of a cache spec), for help and
 // completion.
 std::vector<std::string> PresetNames();

@@ -9,6 +9,7 @@
 #include "policy/spec_checks.h"
 #include "policy/spec_keys.h"
 #include "policy/spec_values.h"
+#include "pyramidkv/cache_spec.h"
 
 namespace pyramidkv {
 namespace {
@@ -158,7 +159,8 @@ bool IsShadowed(std::string_view name, const CacheSpec& spec) {
 }  // namespace
 
 Result<CacheSpec> ParseCacheSpec(std::string_view text) {
-  Result<CacheSpec> spec = Parse(text);
+  const std::string tidy = TidyCacheSpec(text);
+  Result<CacheSpec> spec = Parse(tidy);
   if (spec.ok()) return spec;
   return Status::Usage(
       fmt::format("cache spec \"{}\": {}", text, spec.status().message()));

@@ -24,5 +24,17 @@ TEST(CacheSpecTextTest, SetsInPlaceOrAtTheEnd) {
             "full,type_k=f32,type=f16");
 }
 
+TEST(CacheSpecTextTest, TidiesWhatPeopleType) {
+  EXPECT_EQ(TidyCacheSpec("SnapKV, keep = 0.3 , type=Q8_0"),
+            "snapkv,keep=0.3,type=int8");
+  EXPECT_EQ(TidyCacheSpec("full,type_k=INT8,recent_type=q4_0"),
+            "full,type_k=int8,recent_type=int4");
+  EXPECT_EQ(TidyCacheSpec("duo-attention, profile=/A b/C.json"),
+            "duo-attention,profile=/A b/C.json");
+  EXPECT_EQ(TidyCacheSpec("snapkv,memory=64MiB"), "snapkv,memory=64MiB");
+  EXPECT_EQ(TidyCacheSpec("full,"), "full,");
+  EXPECT_EQ(TidyCacheSpec(""), "");
+}
+
 }  // namespace
 }  // namespace pyramidkv

@@ -18,6 +18,13 @@ struct Unit {
 constexpr Unit kUnits[] = {
     {"GiB", int64_t{1} << 30}, {"MiB", int64_t{1} << 20}, {"KiB", 1 << 10}};
 
+// "64MiB", and "64mib" as well.
+bool EndsWithUnit(std::string_view text, std::string_view unit) {
+  if (text.size() < unit.size()) return false;
+  return std::equal(unit.begin(), unit.end(), text.end() - unit.size(),
+                    [](char a, char b) { return (a | 0x20) == (b | 0x20); });
+}
+
 template <typename T>
 std::optional<T> FromChars(std::string_view text) {
   T value{};
@@ -63,7 +70,7 @@ std::optional<double> ParseNumber(std::string_view text) {
 
 std::optional<int64_t> ParseBytes(std::string_view text) {
   for (const Unit& unit : kUnits) {
-    if (!text.ends_with(unit.name)) continue;
+    if (!EndsWithUnit(text, unit.name)) continue;
     text.remove_suffix(unit.name.size());
     const auto number = ParseNumber(text);
     // 2^53: up to here a double holds every whole number of bytes.

@@ -26,6 +26,42 @@ bool AllTiled(std::span<const LayerWeights> layers) {
   });
 }
 
+ModelInfo InfoOf(const Model& model) {
+  const HyperParams& p = model.params();
+  ModelInfo info;
+  info.path = model.path();
+  info.name = p.name.empty()
+                  ? std::filesystem::path(model.path()).stem().string()
+                  : p.name;
+  info.architecture = p.architecture;
+  info.layers = p.layers;
+  info.kv_heads = p.kv_heads;
+  info.head_dim = p.head_dim;
+  info.context_length = p.context_length;
+  info.vocabulary = p.vocabulary;
+  info.parameters = model.parameters();
+  info.file_bytes = model.file_bytes();
+  return info;
+}
+
+// A model's file, whose weights are not made ready yet.
+struct ModelFile {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+
+Result<ModelFile> OpenModel(const std::string& path) {
+  ModelFile file;
+  PKV_ASSIGN_OR_RETURN(file.model, Model::Load(path));
+  PKV_ASSIGN_OR_RETURN(file.tokenizer, Tokenizer::Load(path));
+  if (file.tokenizer->vocabulary() != file.model->params().vocabulary) {
+    return Status::Model(fmt::format(
+        "{}: the tokenizer has {} tokens, the embedding {}", path,
+        file.tokenizer->vocabulary(), file.model->params().vocabulary));
+  }
+  return file;
+}
+
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<Model> model, std::unique_ptr<Tokenizer> tokenizer,
@@ -53,7 +89,7 @@ class EngineImpl final : public Engine {
     decode_ = std::make_unique<DecodePass>(context_);
     skew_ = std::make_unique<ModelSkew>(context_, *tokenizer_,
                                         options.cache_directory);
-    FillInfo();
+    info_ = InfoOf(*model_);
   }
 
   const ModelInfo& info() const override { return info_; }
@@ -118,7 +154,6 @@ class EngineImpl final : public Engine {
     return {context_, decode_.get(), tokenizer_.get(),
             compute_, info_.name,    {offload_directory_, skew_.get()}};
   }
-  void FillInfo();
 
   std::string offload_directory_;
   std::unique_ptr<Model> model_;
@@ -133,22 +168,6 @@ class EngineImpl final : public Engine {
   PagePool pages_;
   ModelInfo info_;
 };
-
-void EngineImpl::FillInfo() {
-  const HyperParams& p = model_->params();
-  info_.path = model_->path();
-  info_.name = p.name.empty()
-                   ? std::filesystem::path(model_->path()).stem().string()
-                   : p.name;
-  info_.architecture = p.architecture;
-  info_.layers = p.layers;
-  info_.kv_heads = p.kv_heads;
-  info_.head_dim = p.head_dim;
-  info_.context_length = p.context_length;
-  info_.vocabulary = p.vocabulary;
-  info_.parameters = model_->parameters();
-  info_.file_bytes = model_->file_bytes();
-}
 
 Status EngineImpl::ReadShared(std::span<const int> tokens,
                               std::span<Session* const> sessions,
@@ -233,19 +252,16 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
         "one "
         "is not: take auto, bf16 or f32");
   }
-  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
-                       Model::Load(options.model_path));
-  PKV_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
-                       Tokenizer::Load(options.model_path));
-  if (tokenizer->vocabulary() != model->params().vocabulary) {
-    return Status::Model(fmt::format(
-        "{}: the tokenizer has {} tokens, the embedding {}", options.model_path,
-        tokenizer->vocabulary(), model->params().vocabulary));
-  }
+  PKV_ASSIGN_OR_RETURN(ModelFile file, OpenModel(options.model_path));
   const int threads = options.threads > 0 ? options.threads : UsableThreads();
-  return std::unique_ptr<Engine>(
-      std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer),
-                                   threads, options.compute, options));
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
+      std::move(file.model), std::move(file.tokenizer), threads,
+      options.compute, options));
+}
+
+Result<ModelInfo> ReadModelInfo(const std::string& model_path) {
+  PKV_ASSIGN_OR_RETURN(const ModelFile file, OpenModel(model_path));
+  return InfoOf(*file.model);
 }
 
 }  // namespace pyramidkv

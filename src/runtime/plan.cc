@@ -157,6 +157,15 @@ Result<PlanDims> PlanDimsOfModel(const std::string& model_path) {
   return dims;
 }
 
+std::vector<PresetInfo> PresetList() {
+  std::vector<PresetInfo> list;
+  for (const Preset& preset : Presets()) {
+    list.push_back({std::string(preset.name), std::string(preset.summary),
+                    std::string(preset.paper)});
+  }
+  return list;
+}
+
 std::vector<std::string> PresetNames() {
   std::vector<std::string> names;
   for (const Preset& preset : Presets()) names.emplace_back(preset.name);

@@ -118,7 +118,7 @@ def test_resume_without_a_file_begins_one(tmp_path):
     assert [line["task"] for line in read_lines(path)] == ["needle"]
 
 
-def test_interrupt_leaves_whole_lines(tmp_path):
+def test_interrupt_leaves_whole_lines_and_prints_what_was_measured(tmp_path):
     path = tmp_path / "trials.jsonl"
     command = ["eval", "passkey", "--trials", "1000", "--tokens", "200"]
     process = subprocess.Popen(
@@ -135,7 +135,11 @@ def test_interrupt_leaves_whole_lines(tmp_path):
         process.kill()
         process.wait()
     assert process.returncode == 130, log
-    assert output == b"" and b"cancelled" in log
+    whole = len(read_lines(path)) if path.exists() else 0
+    assert b"cancelled" in log
+    assert f"interrupted after {whole} of 1000 trials".encode() in log
+    assert f"; {whole} trials, seed 0".encode() in output
+    assert b"| full | " in output
     assert path.read_bytes().endswith(b"\n")
     assert 1 <= len(read_lines(path)) < 1000
 

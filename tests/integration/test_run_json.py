@@ -1,7 +1,10 @@
 """The documents of --json, key by key, and what shapes an answer."""
 
+import json
 import math
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -166,6 +169,23 @@ def test_bench_document():
     assert snap["kv_bytes"] < full["kv_bytes"]
 
 
+def test_interrupted_bench_prints_what_it_measured():
+    process = subprocess.Popen(
+        [cli.BINARY, "bench", "-p", "32", "-n", "1", "-r", "1000", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=cli.environment())
+    try:
+        time.sleep(5)  # several runs of a fifth of a second
+        process.send_signal(signal.SIGINT)
+        output, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, log
+    (row,) = json.loads(output)["rows"]
+    assert 1 <= row["runs"] < 1000 and row["ttft_ms"] > 0
+
+
 def test_bench_of_several_sequences():
     """Same work for each: the caches add up, and so does the speed."""
     one, three = [
@@ -194,9 +214,50 @@ def test_chat_from_a_pipe():
 def test_version():
     done = cli.call("--version")
     assert done.returncode == 0
-    name, version = done.stdout.split()
+    first, kernels, libraries = done.stdout.splitlines()
+    name, version, commit = first.split(maxsplit=2)
     assert name == "pyramidkv"
     assert [part.isdigit() for part in version.split(".")] == [True] * 3
+    assert commit[0] == "(" and commit[-1] == ")" and len(commit) > 4
+    assert kernels.startswith("kernels: ")
+    assert "llama.cpp " in libraries and "oneDNN " in libraries
+    assert cli.call("version").stdout == done.stdout
+
+
+def test_help():
+    """`help COMMAND` is what `COMMAND --help` prints."""
+    for command in ("run", "plan", "session", "models", "doctor"):
+        done = cli.call("help", command)
+        assert done.returncode == 0 and "Examples:\n" in done.stdout
+        assert done.stdout == cli.call(command, "--help").stdout
+    assert cli.call("help").stdout == cli.call("--help").stdout
+    assert "snapkv-wide " in cli.call("help", "presets").stdout
+
+
+def test_models_and_doctor(tmp_path):
+    """From any directory, the user's models; what does not run says why."""
+    models = tmp_path / "pyramidkv" / "models"
+    models.mkdir(parents=True)
+    (models / "default.gguf").symlink_to(cli.MODEL)
+    (models / "letter.gguf").write_text("Dear reader")
+    env = cli.environment(XDG_DATA_HOME=str(tmp_path))
+    del env["PYRAMIDKV_MODEL"]
+
+    def call(*args):
+        done = subprocess.run([cli.BINARY, *args, "--json"], text=True,
+                              capture_output=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    default, letter = call("models")["models"]
+    assert default["runs"] and default["default"]
+    assert default["layers"] == cli.LAYERS
+    assert not letter["runs"] and "GGUF" in letter["why_not"]
+    assert call("run", "-p", "hi", "-n", "1")["model"] == default["name"]
+    doctor = call("doctor")
+    assert doctor["model"]["path"] == str(models / "default.gguf")
+    assert doctor["threads"] >= 1 and doctor["read_bytes_per_s"] > 1e8
+    assert {f["kind"] for f in doctor["findings"]} <= {"slow", "memory"}
 
 
 def test_completion_script():
