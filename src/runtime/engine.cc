@@ -11,6 +11,7 @@
 #include "kernels/matmul_int8.h"
 #include "pyramidkv/batch.h"
 #include "runtime/block.h"
+#include "runtime/context_size.h"
 #include "runtime/model_skew.h"
 #include "runtime/scheduler.h"
 #include "runtime/session.h"
@@ -79,6 +80,7 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<Session>> NewSession(
       const SessionOptions& options) override {
     PKV_ASSIGN_OR_RETURN(CacheSpec spec, ParseCacheSpec(options.kv));
+    PKV_RETURN_IF_ERROR(CheckAskedContextSize(options.context_size));
     auto session = std::make_unique<SessionImpl>(Parts(), &pages_, spec,
                                                  options.kv, options);
     PKV_RETURN_IF_ERROR(session->Open());
@@ -87,6 +89,7 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Session>> LoadSession(
       const std::string& path, const LoadOptions& options) override {
+    PKV_RETURN_IF_ERROR(CheckAskedContextSize(options.context_size));
     PKV_ASSIGN_OR_RETURN(std::unique_ptr<SessionImpl> session,
                          SessionImpl::Load(Parts(), &pages_, path, options));
     return std::unique_ptr<Session>(std::move(session));

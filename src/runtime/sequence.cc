@@ -27,7 +27,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
       cache(pool, {m.params().layers, m.params().kv_heads,
                    spec.storage.head_format(m.params().head_dim)}),
       plan(spec, DimsOf(m.params())),
-      compressor(spec, &plan, model, reserve_tokens) {}
+      compressor(spec, &plan, model, context, reserve_tokens) {}
 
 Status Sequence::Open(const ColdPlace& place) {
   PKV_RETURN_IF_ERROR(compressor.Open());
@@ -97,14 +97,15 @@ void Sequence::Reset() {
 }
 
 Status Sequence::AfterRows(ThreadPool* pool) {
-  const bool evicts = compressor.RowsBeforeEviction(cache) <= 0;
+  const bool evicts = compressor.RowsBeforeEviction(position, cache) <= 0;
   PKV_RETURN_IF_ERROR(compressor.OnDecoded(position, &cache, pool));
   return evicts ? Settle() : Status();
 }
 
 int Sequence::RowsAtOnce() const {
   if (cold != nullptr) return 1;  // each row fetches what it needs
-  int rows = std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);
+  int rows =
+      std::clamp(compressor.RowsBeforeEviction(position, cache), 1, kMaxRows);
   if (renumbers() && rope_position() < context_size) {
     rows = std::min(rows, context_size - rope_position());
   }
