@@ -95,8 +95,9 @@ bool Compressor::Fits(const LayerEntries& e) const {
 Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
                            ThreadPool* pool) {
   observer_.ObservePrompt(e, cache->rope_shift(), pool);
-  if (spec_.storage.rounds_keys())
-    FitRounding(e, model_->params().group(), cache, pool);
+  if (spec_.storage.rounds_keys()) {
+    PKV_RETURN_IF_ERROR(FitRounding(e, model_->params().group(), cache, pool));
+  }
   const auto budgets = plan_->BudgetsOf(budgets_.prompt, e.layer);
   const bool all = budgets.empty() || Fits(e);
   LayerScores scores;

@@ -88,7 +88,8 @@ class Compressor {
   // How many more rows may be appended before OnDecoded evicts; 0 or less if it
   // would now. position: tokens seen.
   int RowsBeforeEviction(int position, const KvCache& cache) const;
-  // Evicts if a head is `slack` entries over its budget.
+  // Evicts if a head is `slack` entries over its budget, and fits what keys are
+  // rounded by if it is time.
   Status OnDecoded(int position, KvCache* cache, ThreadPool* pool);
 
   // [layers] mean budget per KV head, or none where nothing was resolved.

@@ -6,6 +6,7 @@
 
 #include "base/aligned_buffer.h"
 #include "runtime/compressor.h"
+#include "runtime/fit_rounding.h"
 #include "runtime/score_entries.h"
 
 namespace pyramidkv {
@@ -44,6 +45,9 @@ int Compressor::RowsBeforeEviction(int position, const KvCache& cache) const {
 }
 
 Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
+  if (spec_.storage.rounds_keys()) {
+    PKV_RETURN_IF_ERROR(FitDecodedRounding(position, cache, pool));
+  }
   if (RowsBeforeEviction(position, *cache) > 0) return {};
   tokens_ = position;
   KeepRound round(RoundArgs(budgets_.decode, /*ranks_top=*/false));

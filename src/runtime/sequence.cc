@@ -102,8 +102,23 @@ Status Sequence::AfterRows(ThreadPool* pool) {
   return evicts ? Settle() : Status();
 }
 
+// Each row may give the entries before it new codes.
+bool Sequence::FitsStill() const {
+  const StorageSpec& storage = compressor.spec().storage;
+  if (!storage.fits()) return false;
+  if (position < kFitTokens) return true;
+  const KvShape& shape = cache.shape();
+  for (int l = 0; shape.format.tensor_scales && l < shape.layers; ++l) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      if (cache.head(l, h).scales_grow()) return true;
+    }
+  }
+  return false;
+}
+
 int Sequence::RowsAtOnce() const {
   if (cold != nullptr) return 1;  // each row fetches what it needs
+  if (FitsStill()) return 1;
   int rows =
       std::clamp(compressor.RowsBeforeEviction(position, cache), 1, kMaxRows);
   if (renumbers() && rope_position() < context_size) {

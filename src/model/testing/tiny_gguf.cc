@@ -157,7 +157,8 @@ class Writer {
                 qkv_biases);
     } else {
       AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
-      AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
+      AddMatrix(block + "attn_k", kv_rows, o.embedding, false);
+      if (qkv_biases) AddVector(block + "attn_k.bias", kv_rows, 0, o.key_bias);
       AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
     }
     if (Is("gemma3")) {
@@ -195,9 +196,10 @@ class Writer {
     if (bias) AddVector(name + ".bias", rows, 0.0f);
   }
 
-  void AddVector(const std::string& name, int size, float mean) {
+  void AddVector(const std::string& name, int size, float mean,
+                 float deviation = 0.1f) {
     if (name == options_.widen_tensor) ++size;
-    Add(name, GGML_TYPE_F32, 1, Random(size, mean, 0.1f));
+    Add(name, GGML_TYPE_F32, 1, Random(size, mean, deviation));
   }
 
   // values: [rows, cols]; a single row becomes a tensor of one dimension.
