@@ -1,7 +1,5 @@
 #include "pyramidkv/engine.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
@@ -35,11 +33,9 @@ class EngineImpl final : public Engine {
         model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
-        // oneDNN and ggml run inside our workers, each with one thread.
         pool_(threads,
               [](int worker) {
                 if (worker > 0) BindWorker(worker);
-                omp_set_num_threads(1);
               }),
         prompt_matmul_(threads, PromptArithmetic(compute)) {
     if (compute_ != Compute::kF32 && HasInt8Products()) model_->Repack(&pool_);
