@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "hwy/targets.h"
 #include "policy/registry.h"
 #include "policy/select.h"
+#include "runtime/testing/head_profile_file.h"
 #include "runtime/testing/kept_trace.h"
 #include "runtime/testing/tiny_engine.h"
 
@@ -28,21 +28,8 @@ TinyGgufOptions Options() {
   return options;
 }
 
-std::string ProfilePath() {
-  static const auto* const path = [] {
-    auto* p = new std::string(
-        (std::filesystem::temp_directory_path() /
-         ("pyramidkv_heads_" + std::to_string(getpid()) + ".json"))
-            .string());
-    std::ofstream(*p) << R"({"version":1,"model":"tiny",)"
-                      << R"("heads":[[0.9,0.1],[0.2,0.8]]})";
-    return p;
-  }();
-  return *path;
-}
-
 std::vector<std::string> CompressingSpecs() {
-  std::vector<std::string> specs = ExampleSpecs(ProfilePath());
+  std::vector<std::string> specs = ExampleSpecs(HeadProfileFile(kLayers));
   std::erase(specs, "full");
   // Has whole layers and loses nothing: recall_test.cc.
   std::erase_if(specs, [](const std::string& text) {
