@@ -69,7 +69,7 @@ KEYS = {
              "rope_factor_pair=0"],
     "llama_yarn": ["str:rope.scaling.type=linear",
                    "f32:rope.scaling.factor=2",
-                   "u32:rope.scaling.original_context_length=128"],
+                   "u32:rope.scaling.original_context_length=4096"],
     "gemma3": ["u32:attention.sliding_window=33",
                "u32:attention.sliding_window_pattern=5",
                "f32:rope.freq_base=500000", "f32:rope.freq_base_swa=5000",

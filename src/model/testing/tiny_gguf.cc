@@ -4,8 +4,10 @@
 #include <ggml.h>
 #include <gguf.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 
 namespace pyramidkv {
@@ -190,9 +192,14 @@ class Writer {
   void AddMatrix(const std::string& name, int rows, int cols, bool bias) {
     const std::string weight = name + ".weight";
     if (weight == options_.widen_tensor) ++rows;
-    Add(weight, static_cast<ggml_type>(options_.weight_type), rows,
+    std::vector<float> values =
         Random(static_cast<size_t>(rows) * cols, 0.0f,
-               1.0f / std::sqrt(static_cast<float>(cols))));
+               1.0f / std::sqrt(static_cast<float>(cols)));
+    if (name == "token_embd" && options_.nan_token >= 0) {
+      std::fill_n(values.begin() + int64_t{options_.nan_token} * cols, cols,
+                  std::numeric_limits<float>::quiet_NaN());
+    }
+    Add(weight, static_cast<ggml_type>(options_.weight_type), rows, values);
     if (bias) AddVector(name + ".bias", rows, 0.0f);
   }
 

@@ -51,6 +51,7 @@ struct TinyGgufOptions {
   std::string widen_tensor;      // gives this one a row (or value) too many
   std::string extra_tensor;      // adds an f32 tensor [8] of this name
   std::string integer_tensor;    // stores this one as i32
+  int nan_token = -1;            // its embedding is not a number
   bool duplicate_token = false;  // the last two tokens are the same
 };
 
