@@ -66,7 +66,7 @@ class PublishedPyramid {
   // The formulas do not rise evenly, so every mean is tried, largest first.
   Result<double> MeanForMemory() const {
     int64_t least_bytes = 0;
-    for (int mean = r_.tokens; mean >= least(); --mean) {
+    for (int mean = MostThatMayFit(); mean >= least(); --mean) {
       const std::vector<int> entries = At(mean);
       const int64_t total =
           std::accumulate(entries.begin(), entries.end(), int64_t{0});
@@ -80,6 +80,15 @@ class PublishedPyramid {
   }
 
  private:
+  // Both formulas keep the mean or more, but for halves that are rounded down.
+  int MostThatMayFit() const {
+    const double heads = double(r_.layers) * r_.kv_heads;
+    const double entry_bytes = double(r_.page_bytes) / kPageEntries;
+    const double most =
+        double(*spec_.budget.memory) / std::max(heads * entry_bytes, 1.0) + 1;
+    return static_cast<int>(
+        std::clamp<double>(most, least(), std::max(least(), r_.tokens)));
+  }
   bool is_reference() const {
     return spec_.budget.mode == PyramidMode::kReference;
   }
