@@ -246,7 +246,7 @@ class KvCacheModel : public testing::TestWithParam<HeadFormat> {
     ASSERT_TRUE(status.ok()) << status.message();
   }
 
-  // Of a head that has entries, which get new codes.
+  // A head that has entries gives them new codes.
   void FitAnew(Sequence& s) {
     if (rounding_.empty()) return;
     const int i = Random(kHeads);

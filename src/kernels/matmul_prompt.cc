@@ -5,10 +5,10 @@
 #include <tuple>
 
 #include "base/cpu.h"
+#include "base/one_omp_thread.h"
 #include "dnnl.hpp"
 #include "kernels/elementwise.h"
 #include "kernels/matmul_int8.h"
-#include "kernels/one_omp_thread.h"
 
 namespace pyramidkv {
 namespace {

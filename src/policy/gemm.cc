@@ -1,8 +1,8 @@
 #include "policy/gemm.h"
 
 #include "base/check.h"
+#include "base/one_omp_thread.h"
 #include "dnnl.h"
-#include "kernels/one_omp_thread.h"
 
 namespace pyramidkv {
 void Gemm(const GemmArgs& args) {

@@ -17,7 +17,7 @@ inline Status CheckContextSize(int tokens) {
       "context {}: allowed: an integer from 1 to {}", tokens, kMostTokens));
 }
 
-// Of a session; 0 is the model's own.
+// A session's; 0 is the model's own.
 inline Status CheckAskedContextSize(int tokens) {
   return tokens > 0 ? CheckContextSize(tokens) : Status();
 }

@@ -12,8 +12,8 @@
 
 namespace pyramidkv {
 
-// Of a model with so many layers and two KV heads. The same file for all
-// callers of a process: it stays.
+// The model has so many layers and two KV heads. All callers of a process get
+// the same file, which stays.
 inline std::string HeadProfileFile(int layers) {
   const std::string path =
       (std::filesystem::temp_directory_path() /

@@ -2,8 +2,8 @@
 // Ours call it one item each, from whatever thread a user steps in: there it
 // must not start threads of its own, and nobody else is to notice.
 
-#ifndef PYRAMIDKV_KERNELS_ONE_OMP_THREAD_H_
-#define PYRAMIDKV_KERNELS_ONE_OMP_THREAD_H_
+#ifndef PYRAMIDKV_BASE_ONE_OMP_THREAD_H_
+#define PYRAMIDKV_BASE_ONE_OMP_THREAD_H_
 
 #include <omp.h>
 
@@ -23,4 +23,4 @@ class OneOmpThread {
 
 }  // namespace pyramidkv
 
-#endif  // PYRAMIDKV_KERNELS_ONE_OMP_THREAD_H_
+#endif  // PYRAMIDKV_BASE_ONE_OMP_THREAD_H_
