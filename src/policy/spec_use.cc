@@ -41,7 +41,7 @@ std::string WhyNotRanked(const CacheSpec& spec) {
 // A key of the scorers with a trait.
 std::string OnlyScorers(const CacheSpec& spec, YesNo ScorerTraits::*trait,
                         std::string_view which) {
-  const std::string why = WhyNotRanked(spec);
+  std::string why = WhyNotRanked(spec);
   if (!why.empty() || spec.score.scorer->traits().*trait) return why;
   return fmt::format(
       "{} does not use it; allowed with policies that rank by "
