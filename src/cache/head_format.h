@@ -28,6 +28,10 @@ static_assert(kSinkPositions <= kOverlayEntries);
 // the recent entries that it would find alone.
 inline constexpr int kRecentSlack = 16;
 
+// Tokens on which what entries are rounded by can be fitted: a sequence that
+// has seen fewer goes on token by token, and fits again.
+inline constexpr int kFitTokens = 32;
+
 // The base is the format of the pages that hold all entries.
 struct HeadFormat : PageFormat {
   // For sinks and recent ones.
@@ -35,7 +39,8 @@ struct HeadFormat : PageFormat {
   // For top ones; null: there are none.
   std::optional<Codec> top = std::nullopt;
   // Quantised entries of a head have one scale for all K and one for all V:
-  // that of the first call that appends to it. Larger values later are cut off.
+  // that of the first call that appends to it, if it has kFitTokens; larger
+  // values later are cut off.
   bool tensor_scales = false;
 
   // Pages of overlays; a K or V that would be no finer there is as elsewhere.

@@ -105,8 +105,8 @@ class KvCache {
   void SetScores(int layer, int h, std::span<const float> scores) {
     head(layer, h).SetScores(scores);
   }
-  void SetKeyRounding(int layer, int h, std::vector<float> rounding) {
-    head(layer, h).SetKeyRounding(std::move(rounding));
+  Status SetKeyRounding(int layer, int h, std::vector<float> rounding) {
+    return head(layer, h).SetKeyRounding(std::move(rounding));
   }
   // Source: StreamingLLM (arXiv 2309.17453), section 3.2: positions within the
   // cache. Departure: done now and then, not for every token.

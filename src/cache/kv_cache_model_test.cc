@@ -96,7 +96,7 @@ class KvCacheModel : public testing::TestWithParam<HeadFormat> {
   Sequence NewSequence() { return {NewCache(), NewModels()}; }
   void SetRounding(KvCache* cache) const {
     for (int i = 0; i < kHeads && !rounding_.empty(); ++i) {
-      HeadOf(*cache, i).SetKeyRounding(rounding_);
+      ASSERT_TRUE(HeadOf(*cache, i).SetKeyRounding(rounding_).ok());
     }
   }
   static KvHead& HeadOf(KvCache& cache, int i) {
@@ -246,6 +246,21 @@ class KvCacheModel : public testing::TestWithParam<HeadFormat> {
     ASSERT_TRUE(status.ok()) << status.message();
   }
 
+  // A head that has entries gives them new codes.
+  void FitAnew(Sequence& s) {
+    if (rounding_.empty()) return;
+    const int i = Random(kHeads);
+    MakeRows(kRows);
+    const size_t stride = size_t{kKvHeads} * format_.head_dim;
+    const auto rounding =
+        Random(2) == 0 ? FitKeyMeans(format_.head_dim, kRows, k_.data())
+                       : FitKeyRounding(format_.head_dim, kRows, k_.data(),
+                                        kRows, 1, stride, v_.data());
+    s.heads[i].SetKeyRounding(rounding, RecentBegin(s.cache, i));
+    const Status status = HeadOf(s.cache, i).SetKeyRounding(rounding);
+    ASSERT_TRUE(status.ok()) << status.message();
+  }
+
   // All heads, as a sequence does it; their ends meet.
   void Renumber(Sequence& s) {
     const float inv_freq[] = {1.0f, 0.125f};
@@ -335,6 +350,8 @@ class KvCacheModel : public testing::TestWithParam<HeadFormat> {
       DropBefore(s);
     } else if (dice < 95) {
       StoreAndRestore(s);
+    } else if (dice < 97) {
+      FitAnew(s);
     } else if (dice < 99) {
       return ForkOrEnd(i);
     } else if (Random(4) == 0) {

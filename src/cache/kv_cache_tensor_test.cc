@@ -73,6 +73,34 @@ TEST_P(TensorScales, AllValuesAreStepsOfOneSize) {
   }
 }
 
+// While there were few tokens, larger values make the scale larger, and what is
+// there gets new codes.
+TEST_P(TensorScales, AFewFirstEntriesDoNotDecide) {
+  for (size_t i = 0; i < size_t{12} * kDim; ++i) k_[i] *= 0.1f;
+  KvCache grown = Cache(), whole = Cache();
+  Append(0, 1, &grown);
+  Append(1, 11, &grown);
+  const float small = grown.head(0, 0).Export().tensor_scales[0];
+  KvCache fork = grown.Fork();
+  Append(12, kEntries - 12, &grown);
+  Append(0, kEntries, &whole);
+  EXPECT_EQ(grown.head(0, 0).Export().tensor_scales,
+            whole.head(0, 0).Export().tensor_scales);
+  const float step = grown.head(0, 0).Export().tensor_scales[0];
+  EXPECT_GT(step, 3 * small);
+  std::vector<float> k(k_.size());
+  grown.Decode(0, 0, k.data(), nullptr);
+  for (int i = 0; i < kEntries; ++i) {
+    const auto want = Rotated(k_, i), got = Rotated(k, i);
+    for (int c = 0; c < kDim; ++c) {
+      // Those that were coded before had been rounded twice.
+      const float bound = 0.51f * step + (i < 12 ? 1.02f * small : 0);
+      ASSERT_NEAR(got[c], want[c], bound) << i;
+    }
+  }
+  EXPECT_EQ(fork.head(0, 0).Export().tensor_scales[0], small);
+}
+
 // The first call decides; what is larger later is cut off, and no code that is
 // there changes.
 TEST_P(TensorScales, LaterEntriesDoNotChangeIt) {

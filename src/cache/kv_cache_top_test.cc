@@ -26,7 +26,7 @@ class TopEntries : public testing::TestWithParam<HeadFormat> {
         cache_(&pool_, {1, 1, GetParam()}) {
     if (IsQuantized(GetParam().k)) {
       rounding_ = FitKeyRounding(kDim, 200, k_.data(), 32, 1, kDim, v_.data());
-      cache_.SetKeyRounding(0, 0, rounding_);
+      EXPECT_TRUE(cache_.SetKeyRounding(0, 0, rounding_).ok());
     }
     EXPECT_TRUE(
         cache_.Append(0, 0, 0, kEntries, k_.data(), v_.data(), kDim).ok());

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "kernels/key_rounding.h"
 
 namespace pyramidkv {
 namespace {
@@ -61,7 +60,7 @@ HeadView KvHead::View() const {
   view.bias = DataOrNull(sides_.bias);
   view.scores = DataOrNull(sides_.scores);
   view.rope = DataOrNull(sides_.rope);
-  view.key_rounding = key_rounding();
+  view.key_rounding = rounding_of_keys();
   view.sinks = sinks_.end();
   return view;
 }
@@ -91,7 +90,7 @@ HeadSegments KvHead::Segments(int visible, int later) const {
     base.origin = sides_.base / kPageEntries * kPageEntries;
   }
   base.unseen = top_.marks();
-  base.key_rounding = key_rounding();
+  base.key_rounding = rounding_of_keys();
   HeadSegments segments = {{sinks_.Part(begin, sinks), base,
                             top_.Part(begin, recent),
                             recent_.Part(recent, end)}};
@@ -131,12 +130,6 @@ void KvHead::SetScores(std::span<const float> scores) {
   DCHECK(static_cast<int>(scores.size()) == length());
   ReserveSide(scores.size(), &sides_.scores);
   sides_.scores.assign(scores.begin(), scores.end());
-}
-
-void KvHead::SetKeyRounding(std::vector<float> rounding) {
-  DCHECK(length() == 0 && IsQuantized(format_.k));
-  DCHECK(IsKeyRounding(rounding, format_.head_dim));
-  key_rounding_ = std::move(rounding);
 }
 
 HeadState KvHead::Export() const {

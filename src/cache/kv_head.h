@@ -12,11 +12,14 @@
 //   4. An entry is read from the first of these that holds it: sinks, recent
 //      entries (of those only what is new for the row that reads), top entries,
 //      the pages of all. Segments() says so, and nothing else does.
-//   5. An entry gets codes once, when it is stored; Renumber gives new ones.
+//   5. An entry gets codes once, when it is stored; Renumber gives new ones,
+//   and
+//      so does a rounding that is fitted again (kFitTokens).
 //      Keys by channel get them when their group is complete, and until then
 //      are recent entries; Keep and Merge give new ones to those that move.
 //
-// Methods that need memory and find none leave the head unchanged (kRuntime).
+// Methods that need memory and find none leave the head unchanged (kRuntime),
+// but for codes of the same values with a scale that was fitted anew.
 // A copy shares all pages; either side copies a page before it writes into it.
 //
 // Thread safety: different heads in parallel, copies too.
@@ -137,8 +140,14 @@ class KvHead {
   // Scores move with their entries, and those of appended entries begin at 0.
   void SetScores(std::span<const float> scores);       // [length]
   std::span<float> scores() { return sides_.scores; }  // [length], or empty
-  // Rounds quantised keys by this. REQUIRES: the head is empty.
-  void SetKeyRounding(std::vector<float> rounding);
+  // Rounds quantised keys by this, those that are there with new codes.
+  Status SetKeyRounding(std::vector<float> rounding);
+  // Whether one scale for all entries grows with the next ones that are larger:
+  // while the head has seen few tokens, or keys by whose queries nothing was
+  // weighed.
+  bool scales_grow() const;
+  // By what they are rounded now (kernels/key_rounding.h); empty: nothing.
+  std::span<const float> key_rounding() const { return key_rounding_; }
 
   // The parts to store: the state, and all pages in their order.
   HeadState Export() const;
@@ -152,14 +161,14 @@ class KvHead {
       const std::function<Status(std::span<std::byte> page)>& read_page);
 
  private:
-  const float* key_rounding() const {
+  const float* rounding_of_keys() const {
     return key_rounding_.empty() ? nullptr : key_rounding_.data();
   }
   Rounding rounding() const {
-    return {key_rounding(), tensor_scales_[0], tensor_scales_[1]};
+    return {rounding_of_keys(), tensor_scales_[0], tensor_scales_[1]};
   }
   Rounding top_rounding() const {
-    return {IsQuantized(top_.run().format().k) ? key_rounding() : nullptr};
+    return {IsQuantized(top_.run().format().k) ? rounding_of_keys() : nullptr};
   }
   Status OutOfMemory() const;
 
@@ -170,7 +179,11 @@ class KvHead {
   void ReleaseAged();
 
   Status MakeRoom(const EntryRows& rows, int sinks, int first_recent);
-  void FitTensorScales(const EntryRows& rows);
+
+  // How entries are rounded alike (kv_head_fit.cc).
+  Status FitTensorScales(const EntryRows& rows);
+  Status Recode(std::vector<float> key_rounding, std::array<float, 2> scales);
+
   bool MakeOverlaysOwn();
   void Store(int i, const float* k, const float* v);
   // Where an entry of a merged head comes from: one of this head, or a new one.

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "cache/kv_head.h"
-#include "kernels/kv_quant.h"
 
 namespace pyramidkv {
 
@@ -51,19 +50,6 @@ Status KvHead::MakeRoom(const EntryRows& rows, int sinks, int first_recent) {
   return {};
 }
 
-// rows: the first ones of the head.
-void KvHead::FitTensorScales(const EntryRows& rows) {
-  if (!format_.tensor_scales || length() > 0) return;
-  const int seen = rows[rows.count - 1] + 1;  // kept or not
-  const auto fit = [&](Codec codec, const float* x, const float* mean) {
-    return IsQuantized(codec) ? LargestScale(codec, format_.head_dim, x, seen,
-                                             rows.stride, mean)
-                              : 0.0f;
-  };
-  tensor_scales_ = {fit(format_.k, rows.k, key_rounding()),
-                    fit(format_.v, rows.v, nullptr)};
-}
-
 Status KvHead::Append(int position, const EntryRows& rows, int seen,
                       int rope_shift) {
   if (seen == 0) return {};
@@ -73,8 +59,8 @@ Status KvHead::Append(int position, const EntryRows& rows, int seen,
     const int sinks = SinksAmong(position, rows);
     const int recent = FirstRecentRow(position, rows, seen);
     const std::vector<float> waiting = WaitingKeys(rows.count);
+    PKV_RETURN_IF_ERROR(FitTensorScales(rows));
     PKV_RETURN_IF_ERROR(MakeRoom(rows, sinks, recent));
-    FitTensorScales(rows);
     sides_.Append(position, rows.rows, rows.count, rope_shift);
     base_.Add(rows.count);
     for (int i = 0; i < rows.count; ++i) {

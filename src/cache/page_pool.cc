@@ -95,6 +95,7 @@ struct PagePool::Impl {
     const size_t bytes =
         std::max(kArenaBytes, RoundUp(page_bytes, kOsPageBytes));
     const size_t pages = std::max<size_t>(1, kArenaBytes / page_bytes);
+    if (static_cast<int64_t>(bytes) > most - mapped) return nullptr;
     std::byte* const base = MapArena(bytes);
     if (base == nullptr) return nullptr;
     auto arena = std::make_unique<Arena>();
@@ -129,9 +130,12 @@ struct PagePool::Impl {
   std::map<size_t, Open> open;  // by page size
   int64_t live = 0;
   int64_t mapped = 0;
+  int64_t most = 0;  // that may be mapped
 };
 
-PagePool::PagePool() : impl_(std::make_unique<Impl>()) {}
+PagePool::PagePool(int64_t most_bytes) : impl_(std::make_unique<Impl>()) {
+  impl_->most = most_bytes;
+}
 
 PagePool::~PagePool() {
   DCHECK(impl_->live == 0);

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 namespace pyramidkv {
@@ -21,7 +22,8 @@ inline constexpr size_t kArenaBytes = size_t{2} << 20;
 
 class PagePool {
  public:
-  PagePool();
+  // most_bytes: of arenas; beyond it is as if the system had no memory.
+  explicit PagePool(int64_t most_bytes = std::numeric_limits<int64_t>::max());
   ~PagePool();  // REQUIRES: no live pages.
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;

@@ -32,7 +32,7 @@ Json SetupJson(const Engine& engine, const EvalOptions& o) {
   Json json = {{"task", NameOf(kEvalTaskNames, o.task)},
                {"model", engine.info().name},
                {"model_bytes", engine.info().file_bytes},
-               {"compute", engine.compute() == Compute::kF32 ? "f32" : "bf16"},
+               {"compute", ComputeName(engine.compute())},
                {"tokens", o.tokens},
                {"seed", o.seed}};
   if (o.task == EvalTask::kKl) {

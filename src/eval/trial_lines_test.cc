@@ -9,6 +9,7 @@
 
 #include "eval/prompts.h"
 #include "eval/testing/tiny_eval.h"
+#include "kernels/matmul_int8.h"
 #include "pyramidkv/eval.h"
 
 namespace pyramidkv {
@@ -133,6 +134,28 @@ TEST_F(TrialLinesTest, OtherOptionsDoNotMatch) {
   same.trials = 100;
   same.specs = {"snapkv,keep=0.3"};
   EXPECT_EQ(Parse(same, lines).size(), 1u);
+}
+
+// Nor those of other arithmetic.
+TEST_F(TrialLinesTest, TheArithmeticMatters) {
+  TinyGgufOptions model;
+  const EvalOptions options;
+  for (Compute made : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
+    if (made == Compute::kInt8 && !HasInt8Products()) continue;
+    const auto engine = TinyEngine(model, 1, made);
+    const std::string lines =
+        Lines(*engine, options, {AnswerTrial(options, "full", 1)});
+    EXPECT_THAT(lines, HasSubstr(std::string("\"compute\":\"") +
+                                 ComputeName(made) + "\""));
+    for (Compute asked : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
+      if (asked == Compute::kInt8 && !HasInt8Products()) continue;
+      const auto other = TinyEngine(model, 1, asked);
+      const auto trials = ParseEvalTrials(*other, options, lines);
+      ASSERT_TRUE(trials.ok());
+      EXPECT_EQ(trials->size(), made == asked ? 1u : 0u)
+          << ComputeName(made) << " for " << ComputeName(asked);
+    }
+  }
 }
 
 TEST_F(TrialLinesTest, TheTextOfADivergenceMatters) {

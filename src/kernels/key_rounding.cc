@@ -9,6 +9,12 @@
 namespace pyramidkv {
 namespace {
 
+// Weights that change nothing but ties.
+void SetNoWeights(int head_dim, float* mixed) {
+  std::fill_n(mixed, head_dim, 0.0f);
+  for (int i = 0; i < head_dim; i += RotationBlock(head_dim)) mixed[i] = 1.0f;
+}
+
 // A part of the mean weight: the queries to come may be larger in a channel
 // than those that were seen.
 constexpr double kLeastWeight = 0.05;
@@ -63,8 +69,28 @@ std::vector<float> FitKeyRounding(int head_dim, int rows, const float* k,
   for (int i = 0; i < head_dim; ++i) mixed[i] *= norm;
   if (IsKeyRounding(rounding, head_dim)) return rounding;
   std::fill(rounding.begin(), rounding.end(), 0.0f);
-  for (int i = 0; i < head_dim; i += block) mixed[i] = 1.0f;
+  SetNoWeights(head_dim, mixed);
   return rounding;
+}
+
+std::vector<float> FitKeyMeans(int head_dim, int rows, const float* k) {
+  std::vector<float> rounding = Means(head_dim, rows, k);
+  rounding.resize(2 * size_t(head_dim));
+  SetNoWeights(head_dim, rounding.data() + head_dim);
+  if (!IsKeyRounding(rounding, head_dim)) {
+    std::fill_n(rounding.begin(), head_dim, 0.0f);
+  }
+  return rounding;
+}
+
+bool HasWeights(std::span<const float> rounding, int head_dim) {
+  const float* const mixed = rounding.data() + head_dim;
+  for (int i = 0; i < head_dim; ++i) {
+    if (mixed[i] != (i % RotationBlock(head_dim) == 0 ? 1.0f : 0.0f)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 bool IsKeyRounding(std::span<const float> rounding, int head_dim) {

@@ -30,6 +30,10 @@ std::vector<float> FitKeyRounding(int head_dim, int rows, const float* k,
                                   int queries, int group, size_t q_stride,
                                   const float* q);
 
+// The rounding for rows k alone, before there are queries to weigh channels by.
+std::vector<float> FitKeyMeans(int head_dim, int rows, const float* k);
+bool HasWeights(std::span<const float> rounding, int head_dim);
+
 // Whether it can be one: anything else is damaged.
 bool IsKeyRounding(std::span<const float> rounding, int head_dim);
 

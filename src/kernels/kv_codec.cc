@@ -223,14 +223,15 @@ void StoreEntry(const PageFormat& format, std::byte* page, int slot,
   CheckSlot(format, slot);
   const int d = format.head_dim;
   std::byte* const v_half = page + format.k_bytes();
-  if (format.channel) {
-    // A group of them is written at once.
+  if (format.channel || k == nullptr) {
+    // Keys by channel are written as a group.
   } else if (IsQuantized(format.k)) {
     StoreQuantized(KeyHalf(format), k, slot, rounding, page);
   } else {
     WithCodec(format.k,
               [&]<typename C>(C) { StoreRow<KeyLayout, C>(k, d, slot, page); });
   }
+  if (v == nullptr) return;
   if (IsQuantized(format.v)) {
     StoreQuantized(ValueHalf(format), v, slot, rounding, v_half);
   } else {

@@ -109,8 +109,8 @@ struct Rounding {
 };
 
 // Writes one entry into slot [0, format.entries) of a page, rounding to
-// nearest even. k, v: [head_dim]. Keys by channel are left out: StoreKeyGroup
-// writes them.
+// nearest even. k, v: [head_dim]; null: that one stays as it is. Keys by
+// channel are left out: StoreKeyGroup writes them.
 void StoreEntry(const PageFormat& format, std::byte* page, int slot,
                 const float* k, const float* v, const Rounding& rounding = {});
 

@@ -1,12 +1,11 @@
 #include "kernels/matmul_prompt.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <map>
 #include <tuple>
 
 #include "base/cpu.h"
+#include "base/one_omp_thread.h"
 #include "dnnl.hpp"
 #include "kernels/elementwise.h"
 #include "kernels/matmul_int8.h"
@@ -88,8 +87,7 @@ struct PromptMatMul::Impl {
     const auto it = products.find(key);
     if (it != products.end()) return it->second;
     // A primitive made here runs in our workers: with one thread.
-    const int threads = omp_get_max_threads();
-    omp_set_num_threads(1);
+    const OneOmpThread one_thread;
     const auto x = Plain(kPromptTile, inputs, type, inputs, 1);
     const auto y =
         Plain(kPromptTile, outputs, memory::data_type::f32, y_stride, 1);
@@ -103,7 +101,6 @@ struct PromptMatMul::Impl {
     const auto rows = Plain(inputs, outputs, memory::data_type::f32, 1, inputs);
     const dnnl::reorder::primitive_desc pack(engine, rows, engine,
                                              desc.weights_desc(), attr);
-    omp_set_num_threads(threads);
     return products
         .emplace(key, Product{dnnl::matmul(desc), x, desc.weights_desc(), y,
                               desc.scratchpad_desc(), dnnl::reorder(pack), rows,
@@ -140,6 +137,7 @@ void PromptMatMul::Pack(const WeightMatrix& w, int panel, int worker,
   const int first = panel * kPanelRows;
   const int outputs = std::min(kPanelRows, w.rows - first);
   Impl::Worker& own = impl_->workers[worker];
+  const OneOmpThread one_thread;
   own.expanded.Resize(size_t(outputs) * w.cols);
   DequantizeRows(w, first, outputs, own.expanded.data());
   const Product& product = impl_->Get(w.cols, outputs, w.rows);
@@ -168,6 +166,7 @@ void PromptMatMul::Multiply(const PackedMatrix& packed, float* y, int worker) {
   if (packed.tiled != nullptr) {
     return impl_->MultiplyInt8(*packed.tiled, y, &own);
   }
+  const OneOmpThread one_thread;
   void* input = impl_->DenseInput(&own);
   for (int p = 0; p < packed.panel_count(); ++p) {
     const int first = p * kPanelRows;

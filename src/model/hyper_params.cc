@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/limits.h"
 #include "model/architecture.h"
 #include "model/key_reader.h"
 #include "model/rope_keys.h"
@@ -20,7 +21,6 @@ constexpr int kMaxHeadDim = 1024;
 constexpr int kHeadDimMultiple = 8;  // what the attention kernels need
 constexpr int kMaxWidth = 1 << 20;
 constexpr int kMaxVocabulary = 1 << 24;
-constexpr int kMaxContext = 1 << 30;
 constexpr double kMinFactor = 1e-6;  // of what must not be zero
 constexpr double kMaxFactor = 1e6;
 constexpr double kMinEpsilon = 1e-12;
@@ -104,7 +104,7 @@ class Reader {
                          file_.UniformInt(keys_.Key("feed_forward_length"),
                                           params_.layers, 1, kMaxWidth));
     PKV_ASSIGN_OR_RETURN(params_.context_length,
-                         keys_.Int("context_length", 1, kMaxContext));
+                         keys_.Int("context_length", 1, kMostTokens));
     PKV_ASSIGN_OR_RETURN(
         params_.rms_epsilon,
         keys_.Float("attention.layer_norm_rms_epsilon", kMinEpsilon, 1));
@@ -200,7 +200,7 @@ class Reader {
     if (architecture_.windows == WindowUse::kIgnored) return {};
     PKV_ASSIGN_OR_RETURN(
         params_.sliding_window,
-        keys_.IntOr("attention.sliding_window", 0, 0, kMaxContext));
+        keys_.IntOr("attention.sliding_window", 0, 0, kMostTokens));
     if (architecture_.windows != WindowUse::kPattern ||
         params_.sliding_window == 0) {
       return {};

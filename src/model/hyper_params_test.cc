@@ -231,15 +231,34 @@ TEST(HyperParamsTest, RopeKeys) {
     gguf_set_val_f32(gguf, "llama.rope.scale_linear", 4);
   });
   EXPECT_FLOAT_EQ(alias->rope.inv_freq[0], 0.25f);
-  const auto keys = Params([](gguf_context* gguf) {
-    gguf_set_val_str(gguf, "llama.rope.scaling.type", "yarn");
-    gguf_set_val_f32(gguf, "llama.rope.scaling.factor", 4);
-    gguf_set_val_f32(gguf, "llama.rope.scaling.yarn_ext_factor", 0);
+  const auto linear = Params([](gguf_context* gguf) {
     gguf_set_val_f32(gguf, "llama.rope.scaling.attn_factor", 1.5f);
-    gguf_set_val_f32(gguf, "llama.rope.scaling.yarn_attn_factor", 2);
   });
-  EXPECT_FLOAT_EQ(keys->rope.inv_freq[0], 0.25f);
-  EXPECT_FLOAT_EQ(keys->rope.magnitude, 3.0f);
+  EXPECT_FLOAT_EQ(linear->rope.magnitude, 1.5f);
+}
+
+// Files that spell out YaRN's defaults compute what those without do, and no
+// architecture here reads others.
+TEST(HyperParamsTest, YarnIsAppliedOnce) {
+  const auto yarn = [](bool spelt_out) {
+    return *Params([spelt_out](gguf_context* gguf) {
+      const auto set = [gguf](const char* key, float value) {
+        gguf_set_val_f32(
+            gguf, (std::string("llama.rope.scaling.") + key).c_str(), value);
+      };
+      gguf_set_val_str(gguf, "llama.rope.scaling.type", "yarn");
+      set("factor", 4);
+      set("attn_factor", 1.5f);
+      if (!spelt_out) return;
+      set("yarn_attn_factor", 1.1386294f);
+      set("yarn_ext_factor", 0);
+      set("yarn_beta_fast", 16);
+      set("yarn_beta_slow", 2);
+    });
+  };
+  EXPECT_EQ(yarn(true).rope.inv_freq, yarn(false).rope.inv_freq);
+  EXPECT_EQ(yarn(true).rope.magnitude, yarn(false).rope.magnitude);
+  EXPECT_NEAR(yarn(true).rope.magnitude, 1.5 * 1.1386294, 1e-6);
 }
 
 struct RefusalCase {

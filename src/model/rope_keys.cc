@@ -4,37 +4,21 @@
 
 #include <string>
 
+#include "base/limits.h"
 #include "model/rope_scaling.h"
 
 namespace pyramidkv {
 namespace {
 
-constexpr int kMaxContext = 1 << 30;
 constexpr double kMinFactor = 1e-6;
 constexpr double kMaxFactor = 1e6;
 constexpr double kDefaultBase = 10000;
 constexpr double kMinBase = 1.001;
 constexpr double kMaxBase = 1e12;
 
-Status ReadYarn(const KeyReader& keys, bool yarn, RopeScaling* scaling) {
-  PKV_ASSIGN_OR_RETURN(
-      const double mix,
-      keys.FloatOr("rope.scaling.yarn_ext_factor", -1, -kMaxFactor, 2));
-  scaling->yarn_mix = mix < 0 ? (yarn ? 1 : 0) : mix;
-  PKV_ASSIGN_OR_RETURN(
-      const double magnitude,
-      keys.FloatOr("rope.scaling.yarn_attn_factor", 1, kMinFactor, kMaxFactor));
-  scaling->magnitude *= magnitude;
-  PKV_ASSIGN_OR_RETURN(
-      scaling->beta_fast,
-      keys.FloatOr("rope.scaling.yarn_beta_fast", 32, kMinFactor, kMaxFactor));
-  PKV_ASSIGN_OR_RETURN(
-      scaling->beta_slow,
-      keys.FloatOr("rope.scaling.yarn_beta_slow", 1, kMinFactor, kMaxFactor));
-  return {};
-}
-
-// llama.cpp's defaults: linear, by a factor of 1.
+// llama.cpp's defaults: linear, by a factor of 1. Its keys of YaRN alone
+// (rope.scaling.yarn_*) are of other architectures; a file that spells out what
+// YaRN does by default is not to have it twice.
 Status ReadScaling(const KeyReader& keys, const Architecture& architecture,
                    int context_length, RopeScaling* scaling) {
   std::string type = "linear";
@@ -61,11 +45,12 @@ Status ReadScaling(const KeyReader& keys, const Architecture& architecture,
       keys.FloatOr("rope.scaling.attn_factor", 1, kMinFactor, kMaxFactor));
   PKV_ASSIGN_OR_RETURN(scaling->original_context,
                        keys.IntOr("rope.scaling.original_context_length",
-                                  context_length, 0, kMaxContext));
+                                  context_length, 0, kMostTokens));
   if (scaling->original_context == 0) {
     scaling->original_context = context_length;
   }
-  return ReadYarn(keys, type == "yarn", scaling);
+  scaling->yarn = type == "yarn";
+  return {};
 }
 
 // Layers with a window have a base of their own and are never scaled.

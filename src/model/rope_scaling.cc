@@ -9,6 +9,8 @@
 namespace pyramidkv {
 namespace {
 
+constexpr float kFastTurns = 32, kSlowTurns = 1;
+
 // The pair (as a real number) that makes `turns` turns in the original
 // context. In f32 as in ggml: the result is rounded to a whole pair.
 float PairOfTurns(const RopeScaling& s, float turns) {
@@ -27,13 +29,12 @@ Rope MakeRope(const RopeScaling& s) {
   rope.dims = s.dims;
   rope.inv_freq.resize(s.dims / 2);
 
-  const bool yarn = s.yarn_mix != 0;
   double low = 0;
   double high = 0;
   double magnitude = s.magnitude;
-  if (yarn) {
-    low = std::max(0.0f, std::floor(PairOfTurns(s, s.beta_fast)));
-    high = std::min(s.dims - 1.0f, std::ceil(PairOfTurns(s, s.beta_slow)));
+  if (s.yarn) {
+    low = std::max(0.0f, std::floor(PairOfTurns(s, kFastTurns)));
+    high = std::min(s.dims - 1.0f, std::ceil(PairOfTurns(s, kSlowTurns)));
     if (s.factor > 1) magnitude *= 1 + 0.1 * std::log(s.factor);
   }
   for (int i = 0; i < s.dims / 2; ++i) {
@@ -41,7 +42,7 @@ Rope MakeRope(const RopeScaling& s) {
     const double scaled = plain / s.factor;
     const double ramp =
         std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
-    const double mix = yarn ? (1 - ramp) * s.yarn_mix : 0;
+    const double mix = s.yarn ? 1 - ramp : 0;
     rope.inv_freq[i] = static_cast<float>(scaled * (1 - mix) + plain * mix);
   }
   rope.magnitude = static_cast<float>(magnitude);

@@ -16,17 +16,15 @@ struct RopeScaling {
   int dims = 0;  // even
   double base = 10000;
   double factor = 1;  // contexts longer by this (1: plain)
-  // YaRN (https://arxiv.org/abs/2309.00071): 0 scales all frequencies alike,
-  // 1 leaves those with more than beta_fast turns in the original context as
-  // they are and blends down to beta_slow turns.
-  double yarn_mix = 0;
-  double beta_fast = 32;
-  double beta_slow = 1;
+  // YaRN (https://arxiv.org/abs/2309.00071) leaves frequencies with more than
+  // 32 turns in the original context as they are and blends down to 1 turn;
+  // without it all of them are scaled alike.
+  bool yarn = false;
   int original_context = 0;  // tokens
   double magnitude = 1;      // multiplies YaRN's own
 };
 
-// REQUIRES: base > 1, factor > 0, betas > 0, original_context > 0.
+// REQUIRES: base > 1, factor > 0, original_context > 0.
 Rope MakeRope(const RopeScaling& scaling);
 
 // Divides each frequency by its factor, [dims / 2] (Llama 3.1).

@@ -28,8 +28,8 @@ TEST(RopeScalingTest, LinearDividesAllFrequencies) {
 // By hand: 32 turns in 64 tokens are at pair -1.99 and 1 turn is at pair
 // 4.03, so the blend runs from pair 0 (plain) to pair 5 (divided).
 TEST(RopeScalingTest, YarnBlendsBetweenTheTurns) {
-  const Rope rope = MakeRope(
-      {.dims = 32, .factor = 4, .yarn_mix = 1, .original_context = 64});
+  const Rope rope =
+      MakeRope({.dims = 32, .factor = 4, .yarn = true, .original_context = 64});
   EXPECT_FLOAT_EQ(rope.inv_freq[0], 1.0f);
   EXPECT_NEAR(rope.inv_freq[1], 0.47799013, 1e-7);  // 0.8 plain, 0.2 divided
   EXPECT_NEAR(rope.inv_freq[2], 0.22135944, 1e-7);  // 0.6 plain
@@ -41,25 +41,12 @@ TEST(RopeScalingTest, YarnBlendsBetweenTheTurns) {
 TEST(RopeScalingTest, YarnMagnitudeIsMultiplied) {
   RopeScaling scaling = {.dims = 32,
                          .factor = 4,
-                         .yarn_mix = 1,
+                         .yarn = true,
                          .original_context = 64,
                          .magnitude = 1.5};
   EXPECT_NEAR(MakeRope(scaling).magnitude, 1.5 * 1.1386294, 1e-6);
-  scaling.yarn_mix = 0;
+  scaling.yarn = false;
   EXPECT_FLOAT_EQ(MakeRope(scaling).magnitude, 1.5f);
-}
-
-TEST(RopeScalingTest, HalfAMixIsHalfwayToLinear) {
-  RopeScaling scaling = {.dims = 32, .factor = 4, .original_context = 64};
-  const Rope linear = MakeRope(scaling);
-  scaling.yarn_mix = 1;
-  const Rope yarn = MakeRope(scaling);
-  scaling.yarn_mix = 0.5;
-  const Rope half = MakeRope(scaling);
-  for (int i = 0; i < 16; ++i) {
-    EXPECT_NEAR(half.inv_freq[i], (linear.inv_freq[i] + yarn.inv_freq[i]) / 2,
-                1e-7);
-  }
 }
 
 TEST(RopeScalingTest, FactorsDivide) {

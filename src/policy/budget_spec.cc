@@ -91,6 +91,7 @@ constexpr SpecKey kKeys[] = {
     {"tokens", KeyUse::kCompress, SetInteger<&S::tokens, 1>,
      GetOptional<&S::tokens>},
     {"memory", KeyUse::kCompress, SetMemory, GetMemory},
+    {"from", KeyUse::kFrom, SetInteger<&S::from, 0>, GetValue<&S::from>},
     {"schedule", KeyUse::kCompress, SetName<&S::schedule, kSchedules>,
      GetName<&S::schedule, kSchedules>},
     {"ratio", KeyUse::kRatio, SetNumber<&S::ratio, 0, 1>, GetValue<&S::ratio>},

@@ -30,6 +30,7 @@ struct BudgetSpec {
   std::optional<double> keep;     // (0, 1] share of all entries
   std::optional<int> tokens;      // mean entries per layer and KV head
   std::optional<int64_t> memory;  // bytes of the whole cache
+  int from = 0;                   // tokens seen below which nothing leaves
 
   ScheduleKind schedule = ScheduleKind::kUniform;
   PyramidMode mode = PyramidMode::kExact;
@@ -54,6 +55,7 @@ struct BudgetSpec {
   int slack = 64;  // entries over budget before a decode compaction
 
   bool given() const { return keep || tokens || memory; }
+  bool bounded() const { return tokens || memory; }  // however few were seen
   bool operator==(const BudgetSpec&) const = default;
 };
 

@@ -9,16 +9,32 @@ namespace {
 // in the long run.
 constexpr int kLongRun = 1 << 24;
 
-// With `keep` or a formula the entries are those of the prompt's end; a fixed
-// number is what it comes to however long the context gets.
+// For `tokens` of a context: no more is generated than there is room for.
+BudgetRequest RequestFor(const LayerPlan& plan, const ContextLength& length,
+                         int tokens) {
+  const int reserve =
+      length.reserve < 0 ? length.room : std::min(length.reserve, length.room);
+  BudgetRequest request = plan.Request(tokens, length.tokens, reserve);
+  request.reserve_tokens = std::min(request.reserve_tokens, length.room);
+  return request;
+}
+
+// With `keep` or a formula the entries are those of the prompt's end, or of the
+// tokens from which anything leaves if the prompt has fewer; a fixed number is
+// what it comes to however long the context gets.
 Result<Budgets> DecodeBudgets(const CacheSpec& spec, const LayerPlan& plan,
                               const ContextLength& length,
                               const Budgets& prompt) {
   if (!spec.evicts_decoded()) return Budgets();
-  if (!spec.budget.tokens && !spec.budget.memory) return prompt;
+  if (!spec.budget.bounded()) {
+    if (length.prompt_end >= spec.budget.from) return prompt;
+    const int from = std::min(spec.budget.from, kLongRun);
+    BudgetRequest request = RequestFor(plan, length, from);
+    request.keeps_all = false;
+    return ResolveBudgets(spec, request);
+  }
   return ResolveBudgets(
-      spec, plan.Request(std::max(length.prompt_end, kLongRun), length.tokens,
-                         length.reserve));
+      spec, RequestFor(plan, length, std::max(length.prompt_end, kLongRun)));
 }
 
 }  // namespace
@@ -37,13 +53,11 @@ Result<ContextBudgets> ResolveContext(const CacheSpec& spec,
   }
   PKV_ASSIGN_OR_RETURN(
       budgets.prompt,
-      ResolveBudgets(spec, plan.Request(length.prompt_end, length.tokens,
-                                        length.reserve)));
+      ResolveBudgets(spec, RequestFor(plan, length, length.prompt_end)));
   budgets.warnings = budgets.prompt.warnings;
   PKV_ASSIGN_OR_RETURN(budgets.decode,
                        DecodeBudgets(spec, plan, length, budgets.prompt));
-  BudgetRequest request =
-      plan.Request(length.tokens, length.tokens, length.reserve);
+  BudgetRequest request = RequestFor(plan, length, length.tokens);
   if (length.tokens < length.prompt_end) {  // a part of a streamed prompt
     request.total = budgets.prompt.total;
     PKV_ASSIGN_OR_RETURN(budgets.prompt, ResolveBudgets(spec, request));

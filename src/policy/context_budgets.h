@@ -19,6 +19,7 @@ struct ContextLength {
   int tokens = 0;      // seen
   int prompt_end = 0;  // of a prompt that comes in parts; else `tokens`
   int reserve = 0;     // generated entries to leave room for; < 0: unbounded
+  int room = 0;        // entries that fit into it after the prompt
 };
 
 struct ContextBudgets {

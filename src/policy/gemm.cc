@@ -1,28 +1,10 @@
 #include "policy/gemm.h"
 
-#include <omp.h>
-
 #include "base/check.h"
+#include "base/one_omp_thread.h"
 #include "dnnl.h"
 
 namespace pyramidkv {
-namespace {
-
-// oneDNN takes its number of threads from OpenMP, which keeps it per thread:
-// nobody else is slowed by this.
-class OneOmpThread {
- public:
-  OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneOmpThread() { omp_set_num_threads(before_); }
-  OneOmpThread(const OneOmpThread&) = delete;
-  OneOmpThread& operator=(const OneOmpThread&) = delete;
-
- private:
-  int before_;
-};
-
-}  // namespace
-
 void Gemm(const GemmArgs& args) {
   DCHECK(args.m > 0 && args.n > 0 && args.k > 0);
   const OneOmpThread one_thread;

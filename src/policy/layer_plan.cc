@@ -28,6 +28,13 @@ std::vector<int> Windows(const CacheSpec& spec, const LayerDims& dims) {
   return windows;
 }
 
+// Bytes of a head that do not grow with its entries.
+int64_t HeadBytesApart(const StorageSpec& storage, int head_dim) {
+  const int64_t rounding =
+      storage.rounds_keys() ? 2 * head_dim * int64_t{sizeof(float)} : 0;
+  return storage.head_format(head_dim).overlay_bytes() + rounding;
+}
+
 // Bytes that the best entries have beside their pages, per entry of a head.
 double TopBytesPerEntry(const CacheSpec& spec, int head_dim) {
   if (!spec.storage.ranks_top()) return 0;
@@ -51,7 +58,7 @@ LayerPlan::LayerPlan(const CacheSpec& spec, const LayerDims& dims)
       dims_(dims),
       page_bytes_(static_cast<int64_t>(
           spec.storage.head_format(dims.head_dim).page_bytes())),
-      head_bytes_(spec.storage.head_format(dims.head_dim).overlay_bytes()),
+      head_bytes_(HeadBytesApart(spec.storage, dims.head_dim)),
       windows_(Windows(spec, dims)) {
   if (std::find(windows_.begin(), windows_.end(), 0) == windows_.end()) {
     widest_ = *std::max_element(windows_.begin(), windows_.end());
@@ -94,9 +101,9 @@ int64_t LayerPlan::RingBytes(int seen, int reserve) const {
   int64_t bytes = 0;
   for (int l = 0; l < dims_.layers; ++l) {
     if (ranks_[l] >= 0) continue;
-    int slots = seen + std::max(reserve, 0);
+    int64_t slots = int64_t{seen} + std::max(reserve, 0);
     if (windows_[l] > 0) {
-      slots = std::min(slots, windows_[l] + kMaxRows + kPageEntries);
+      slots = std::min(slots, int64_t{windows_[l]} + kMaxRows + kPageEntries);
     }
     bytes += Pages(slots) * page_bytes_ + head_bytes_;
   }
@@ -107,11 +114,12 @@ BudgetRequest LayerPlan::Request(int tokens, int seen, int reserve) const {
   BudgetRequest request;
   request.layers = compressed();
   request.kv_heads = dims_.kv_heads;
+  request.keeps_all = waits(tokens);
   request.tokens = widest_ > 0 ? std::min(tokens, widest_) : tokens;
   request.page_bytes = page_bytes_;
   request.reserve_tokens =
       spec_.evicts_decoded() ? spec_.budget.slack : std::max(reserve, 0);
-  request.fine_bytes = head_bytes_;
+  request.head_bytes = head_bytes_;
   request.other_bytes = RingBytes(seen, reserve);
   request.side_bytes = SideBytesPerEntry(spec_, dims_.head_dim);
   return request;
@@ -123,7 +131,6 @@ int64_t LayerPlan::HeadBytes(int layer, int entries, bool chosen,
                              bool lost) const {
   const int64_t slots = Pages(entries) * kPageEntries;
   int64_t bytes = Pages(entries) * page_bytes_ + head_bytes_;
-  if (spec_.storage.rounds_keys()) bytes += 2 * dims_.head_dim * sizeof(float);
   const bool newest = spec_.score.select == SelectKind::kRecent &&
                       (spec_.score.sinks == 0 || entries == 1);
   if (lost && !newest) bytes += slots * sizeof(int32_t);
@@ -144,6 +151,7 @@ int64_t LayerPlan::LayerBytes(int layer, int tokens,
   const int visible = tokens - first;
   const bool chosen =
       ranks_[layer] >= 0 && !spec_.keeps_all() && spec_.evicts_prompt() &&
+      !waits(tokens) &&
       std::any_of(budgets.begin(), budgets.end(),
                   [tokens](int budget) { return budget < tokens; });
   int64_t bytes = 0;
@@ -163,15 +171,14 @@ int64_t LayerPlan::MostBytes(int tokens, const Budgets& budgets) const {
     bytes += layer;
     if (ranks_[l] < 0) others += layer;
   }
-  if (spec_.budget.heads == HeadSplit::kEqual || !spec_.compresses)
+  if (spec_.budget.heads == HeadSplit::kEqual || !spec_.compresses ||
+      waits(tokens)) {
     return bytes;
+  }
   BudgetRequest request = Request(tokens, tokens, 0);
   request.tokens = tokens;  // a window hides some: heads have positions
   request.reserve_tokens = 0;
   request.other_bytes = others;
-  if (spec_.storage.rounds_keys()) {
-    request.fine_bytes += 2 * dims_.head_dim * sizeof(float);
-  }
   return std::max(bytes, MostSplitBytes(budgets.total, request));
 }
 

@@ -53,6 +53,9 @@ class LayerPlan {
                                                   : 0;
   }
 
+  // Whether nothing leaves a context of so many tokens yet.
+  bool waits(int tokens) const { return tokens < spec_.budget.from; }
+
   // Compressed layers, in order. rank: a layer's place among them, or -1.
   int compressed() const { return static_cast<int>(compressed_.size()); }
   int rank(int layer) const { return ranks_[layer]; }

@@ -163,11 +163,11 @@ Result<Budgets> ResolveBudgets(const CacheSpec& spec,
   if (spec.budget.sliding_window > 0) {
     r.tokens = std::min(r.tokens, spec.budget.sliding_window);
   }
-  if (!spec.compresses) {
+  if (spec.compresses) PKV_RETURN_IF_ERROR(CheckSchedule(spec, r));
+  if (!spec.compresses || r.keeps_all) {
     budgets.entries.assign(static_cast<size_t>(r.layers) * r.kv_heads,
                            r.tokens);
   } else {
-    PKV_RETURN_IF_ERROR(CheckSchedule(spec, r));
     const bool is_exact = spec.budget.schedule != ScheduleKind::kArithmetic ||
                           spec.budget.mode == PyramidMode::kExact;
     PKV_ASSIGN_OR_RETURN(budgets, is_exact ? ExactSchedule(spec, r).Resolve()

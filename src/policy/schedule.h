@@ -19,13 +19,15 @@ struct BudgetRequest {
   int tokens = 0;  // tokens seen; no head can keep more
   // For `memory`: bytes of a page, and entries per head to leave room for.
   int64_t page_bytes = 0;
-  // A head's bytes beside those (its first and newest entries, finer).
-  int64_t fine_bytes = 0;
+  // A head's bytes that do not grow with its entries (its first and newest ones
+  // in overlays, what its keys are rounded by).
+  int64_t head_bytes = 0;
   int reserve_tokens = 0;
   // Bytes that the sequence needs besides (sliding-window layers).
   int64_t other_bytes = 0;
   // Bytes per entry beside its page and position (scores, biases).
   int64_t side_bytes = 0;
+  bool keeps_all = false;  // fewer tokens were seen than the spec's `from`
   // In place of the spec's own budget; more than there is means everything.
   std::optional<int64_t> total = std::nullopt;
 };
@@ -44,8 +46,8 @@ struct Budgets {
 //   memory: as many as fit with their pages and positions
 // (a schedule with a formula keeps what that says without a budget; arithmetic
 // modes `reference` and `kvpress` keep what their formulas say for that mean.)
-// A spec's sliding_window caps r.tokens first.
-// Errors: kUsage where the schedule needs a budget and there is none;
+// A spec's sliding_window caps r.tokens first. With r.keeps_all everything
+// stays. Errors: kUsage where the schedule needs a budget and there is none;
 // kDoesNotFit where `tokens` or `memory` is below the least (named).
 Result<Budgets> ResolveBudgets(const CacheSpec& spec, const BudgetRequest& r);
 

@@ -225,6 +225,38 @@ TEST(ScheduleLawTest, MemoryIsNeverExceededAndWellUsed) {
   }
 }
 
+// The published pyramids are searched from where they may fit.
+TEST(ScheduleLawTest, MemoryOfPublishedModesIsTheLargestMeanThatFits) {
+  Trials trials(6);
+  for (int i = 0; i < 60; ++i) {
+    Trial t = trials.Next();
+    const int64_t all = CacheBytes(
+        std::vector<int>(t.r.layers * t.r.kv_heads, t.r.tokens), t.r);
+    const int64_t memory = 1 + static_cast<int64_t>(trials.Unit() * all * 1.2);
+    for (const char* mode : {"reference", "kvpress"}) {
+      const auto at = [&](const std::string& budget) {
+        return ResolveBudgets(
+            Spec(fmt::format("pyramidkv,mode={},{}", mode, budget)), t.r);
+      };
+      const auto b = at(fmt::format("memory={}", memory));
+      int64_t best = -1;
+      for (int mean = t.r.tokens; mean >= 1 && best < 0; --mean) {
+        const auto c = at(fmt::format("tokens={}", mean));
+        if (c.ok() && CacheBytes(c->entries, t.r) <= memory) best = c->total;
+      }
+      ASSERT_EQ(b.ok(), best >= 0) << mode;
+      if (b.ok()) {
+        EXPECT_EQ(b->total, best) << mode;
+      }
+    }
+  }
+  // However long the context is.
+  const BudgetRequest r = {
+      .layers = 30, .kv_heads = 3, .tokens = 1 << 28, .page_bytes = 64 * 256};
+  EXPECT_TRUE(
+      ResolveBudgets(Spec("pyramidkv,mode=kvpress,memory=1GiB"), r).ok());
+}
+
 // However unevenly heads=global spends its total, the bound holds.
 TEST(ScheduleLawTest, GlobalBoundHoldsForAnySplit) {
   Trials trials(5);

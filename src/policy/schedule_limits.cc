@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/limits.h"
 #include "kernels/kv_codec.h"
 #include "policy/apportion.h"
 #include "policy/schedule_arithmetic.h"
@@ -65,7 +66,7 @@ class PublishedPyramid {
   // The formulas do not rise evenly, so every mean is tried, largest first.
   Result<double> MeanForMemory() const {
     int64_t least_bytes = 0;
-    for (int mean = r_.tokens; mean >= least(); --mean) {
+    for (int mean = MostThatMayFit(); mean >= least(); --mean) {
       const std::vector<int> entries = At(mean);
       const int64_t total =
           std::accumulate(entries.begin(), entries.end(), int64_t{0});
@@ -79,6 +80,15 @@ class PublishedPyramid {
   }
 
  private:
+  // Both formulas keep the mean or more, but for halves that are rounded down.
+  int MostThatMayFit() const {
+    const double heads = double(r_.layers) * r_.kv_heads;
+    const double entry_bytes = double(r_.page_bytes) / kPageEntries;
+    const double most =
+        double(*spec_.budget.memory) / std::max(heads * entry_bytes, 1.0) + 1;
+    return static_cast<int>(
+        std::clamp<double>(most, least(), std::max(least(), r_.tokens)));
+  }
   bool is_reference() const {
     return spec_.budget.mode == PyramidMode::kReference;
   }
@@ -92,12 +102,15 @@ class PublishedPyramid {
 
 int LeastEntries(const CacheSpec& spec) {
   if (!spec.compresses) return 1;
-  if (spec.budget.heads == HeadSplit::kProfile)
-    return spec.score.sinks + spec.score.recent;
-  if (spec.score.select == SelectKind::kRecent) return spec.score.sinks + 1;
-  // The other half holds the sinks and one entry to choose.
-  if (spec.score.recent == kRecentHalf) return 2 * spec.score.sinks + 1;
-  return spec.score.sinks + spec.score.recent + 1;
+  int64_t least = int64_t{spec.score.sinks} + 1;
+  if (spec.budget.heads == HeadSplit::kProfile) {
+    least = int64_t{spec.score.sinks} + spec.score.recent;
+  } else if (spec.score.select != SelectKind::kRecent) {
+    // The other half holds the sinks and one entry to choose.
+    least +=
+        spec.score.recent == kRecentHalf ? spec.score.sinks : spec.score.recent;
+  }
+  return static_cast<int>(std::min<int64_t>(least, kMostTokens));
 }
 
 // The array of positions grows by whole pages (cache/kv_cache.cc).
@@ -110,7 +123,7 @@ int64_t CacheBytes(const std::vector<int>& entries, const BudgetRequest& r) {
   for (int kept : entries) {
     const int64_t slots = int64_t{kept} + r.reserve_tokens;
     bytes += Pages(slots) * r.page_bytes + SideBytes(slots, r.side_bytes) +
-             r.fine_bytes;
+             r.head_bytes;
     if (kept < r.tokens) bytes += SideBytes(slots, kPositionBytes);
   }
   return bytes;
@@ -124,7 +137,7 @@ int64_t MostSplitBytes(int64_t total, const BudgetRequest& r) {
   }
   // A head fills its last page with one entry at worst.
   const int64_t pages = (slots + heads * (kPageEntries - 1)) / kPageEntries;
-  return r.other_bytes + heads * r.fine_bytes +
+  return r.other_bytes + heads * r.head_bytes +
          pages *
              (r.page_bytes + kPageEntries * (kPositionBytes + r.side_bytes));
 }

@@ -19,6 +19,25 @@ CacheSpec Spec(const std::string& text) {
   return spec.ok() ? *spec : CacheSpec{};
 }
 
+// The keys' promise: below `from` everything, from there on what keep says.
+TEST(ScheduleFromTest, NothingLeavesBefore) {
+  const CacheSpec spec = Spec("pyramidkv,keep=0.25,from=100");
+  BudgetRequest r = {.layers = 3, .kv_heads = 2, .tokens = 99};
+  r.keeps_all = true;
+  EXPECT_EQ(ResolveBudgets(spec, r)->entries, std::vector<int>(6, 99));
+  r.keeps_all = false;
+  r.tokens = 100;
+  EXPECT_EQ(ResolveBudgets(spec, r)->total, 33 * 6);  // the protected ones
+}
+
+TEST(ScheduleFromTest, ListsAreCheckedAtOnce) {
+  BudgetRequest r = {.layers = 3, .kv_heads = 2, .tokens = 5};
+  r.keeps_all = true;
+  const auto budgets =
+      ResolveBudgets(Spec("snapkv,schedule=custom,budgets=5:6,from=100"), r);
+  EXPECT_THAT(budgets.status().message(), HasSubstr("lists 2 layers"));
+}
+
 struct Case {
   const char* spec;
   int layers, kv_heads, tokens;

@@ -28,6 +28,7 @@ namespace pyramidkv {
 class YesNo {
  public:
   constexpr YesNo(bool value) : value_(value) {}  // NOLINT: as plain as a bool
+  // NOLINTNEXTLINE(google-explicit-constructor)
   constexpr operator bool() const { return value_; }
 
  private:

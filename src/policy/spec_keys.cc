@@ -20,16 +20,16 @@ constexpr SpecKey kPrefillKey[] = {{"prefill", KeyUse::kAlways,
 // The order of canonical specs. Keys of several groups take turns, as they came
 // to be.
 constexpr std::string_view kOrder[] = {
-    "keep",     "tokens",    "memory",   "schedule",      "ratio",
-    "exponent", "beta",      "mode",     "table",         "budgets",
-    "min",      "warmup",    "sinks",    "recent",        "window",
-    "kernel",   "pool",      "reduce",   "select",        "heads",
-    "floor",    "group",     "vnorm",    "evict",         "slack",
-    "prefill",  "remainder", "clusters", "merge",         "index",
-    "partial",  "alpha",     "fetch",    "resident",      "victim",
-    "spread",   "decay",     "grace",    "variant",       "type",
-    "type_k",   "type_v",    "scale",    "recent_type",   "top_type",
-    "top",      "positions", "profile",  "sliding_window"};
+    "keep",     "tokens",   "memory",    "from",     "schedule",
+    "ratio",    "exponent", "beta",      "mode",     "table",
+    "budgets",  "min",      "warmup",    "sinks",    "recent",
+    "window",   "kernel",   "pool",      "reduce",   "select",
+    "heads",    "floor",    "group",     "vnorm",    "evict",
+    "slack",    "prefill",  "remainder", "clusters", "merge",
+    "index",    "partial",  "alpha",     "fetch",    "resident",
+    "victim",   "spread",   "decay",     "grace",    "variant",
+    "type",     "type_k",   "type_v",    "scale",    "recent_type",
+    "top_type", "top",      "positions", "profile",  "sliding_window"};
 
 std::vector<SpecKey> InOrder() {
   std::vector<SpecKey> keys;

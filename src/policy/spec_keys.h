@@ -18,6 +18,7 @@ enum class KeyUse {
   kAlways,
   kQuantized,   // type_k or type_v is quantised
   kCompress,    // the policy drops entries
+  kFrom,        // no bound holds for every context
   kRatio,       // schedule=linear or power
   kExponent,    // schedule=power
   kArithmetic,  // schedule=arithmetic

@@ -125,6 +125,11 @@ TEST_P(BadSpecTest, IsRefusedByName) {
 }
 
 const BadSpec kBadSpecs[] = {
+    // Bounds hold for every context.
+    {"snapkv,tokens=64,from=9", {"from: tokens=64 holds", "keep=SHARE"}},
+    {"snapkv,memory=1MiB,from=9", {"from: memory=1MiB holds", "keep=SHARE"}},
+    {"full,from=9", {"from: full keeps every entry"}},
+    {"snapkv,keep=0.5,from=-1", {"from=-1", "0 to 1073741824"}},
     // Policies and syntax.
     {"", {"unknown policy \"\"", "full, streaming-llm, h2o"}},
     {"h3o,keep=0.5", {"unknown policy \"h3o\"", "snapkv-wide, tova"}},
@@ -346,6 +351,7 @@ std::string RandomValue(std::string_view key, std::mt19937* rng) {
       key == "partial" || key == "fetch" || key == "resident") {
     return fmt::format("{}", ((*rng)() % 1000000 + 1) / 1000000.0);
   }
+  if (key == "from") return pick({"1", "512", "1073741824"});
   if (key == "memory") return pick({"64MiB", "12345", "3KiB", "2GiB"});
   if (key == "schedule") {
     return pick({"uniform", "linear", "power", "table", "arithmetic"});

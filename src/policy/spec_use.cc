@@ -18,6 +18,15 @@ std::string OnlyWith(const CacheSpec& spec, bool used,
                      FindSpecKey("schedule")->get(spec), schedules);
 }
 
+std::string WhyNotFrom(const CacheSpec& spec) {
+  if (!spec.budget.bounded()) return "";
+  const char* bound = spec.budget.tokens ? "tokens" : "memory";
+  return fmt::format(
+      "{}={} holds from the first token on and does not use it; allowed with "
+      "keep=SHARE",
+      bound, FindSpecKey(bound)->get(spec));
+}
+
 std::string WhyNotRanked(const CacheSpec& spec) {
   if (spec.score.scorer == nullptr) {
     return fmt::format(
@@ -32,7 +41,7 @@ std::string WhyNotRanked(const CacheSpec& spec) {
 // A key of the scorers with a trait.
 std::string OnlyScorers(const CacheSpec& spec, YesNo ScorerTraits::*trait,
                         std::string_view which) {
-  const std::string why = WhyNotRanked(spec);
+  std::string why = WhyNotRanked(spec);
   if (!why.empty() || spec.score.scorer->traits().*trait) return why;
   return fmt::format(
       "{} does not use it; allowed with policies that rank by "
@@ -104,6 +113,8 @@ std::string WhyUnused(KeyUse use, const CacheSpec& spec) {
     case KeyUse::kQuantized:
     case KeyUse::kCompress:
       return "";
+    case KeyUse::kFrom:
+      return WhyNotFrom(spec);
     case KeyUse::kRatio:
       return OnlyWith(spec, linear || power, "linear or power");
     case KeyUse::kExponent:

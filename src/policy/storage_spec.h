@@ -41,6 +41,8 @@ struct StorageSpec {
   bool rounds_keys() const {
     return IsQuantized(type_k) && scale != ScaleKind::kChannel;
   }
+  // The same, or one scale for all: found on a context's first tokens.
+  bool fits() const { return rounds_keys() || scale == ScaleKind::kTensor; }
   bool operator==(const StorageSpec&) const = default;
 };
 

@@ -17,14 +17,17 @@ namespace {
 constexpr int64_t kKeyBytes = 2 * (sizeof(float) + sizeof(uint16_t));
 
 // Entries that generated tokens add to a head beyond the prompt's budget.
-int AnswerEntries(const CacheSpec& spec, int answer) {
-  const int most =
-      spec.evicts_decoded() ? spec.budget.slack + kMaxRows : answer;
-  return std::min(answer, most);
+int AnswerEntries(const CacheSpec& spec, const RequestSize& size) {
+  if (!spec.evicts_decoded()) return size.answer;
+  const int64_t waits = int64_t{spec.budget.from} - size.before - size.prompt;
+  const int64_t most =
+      std::max<int64_t>(waits, 0) + spec.budget.slack + kMaxRows;
+  return static_cast<int>(std::min<int64_t>(size.answer, most));
 }
 
-int64_t AnswerBytes(const CacheSpec& spec, const HyperParams& p, int answer) {
-  const int entries = AnswerEntries(spec, answer);
+int64_t AnswerBytes(const CacheSpec& spec, const HyperParams& p,
+                    const RequestSize& size) {
+  const int entries = AnswerEntries(spec, size);
   // Where a head's last page ends is not known.
   const int pages = (entries + kPageEntries - 1) / kPageEntries + 1;
   const HeadFormat format = spec.storage.head_format(p.head_dim);
@@ -74,7 +77,7 @@ Result<RequestBytes> PlanRequest(const CacheSpec& spec,
   PKV_ASSIGN_OR_RETURN(const CachePlan plan,
                        PlanCache(FormatCacheSpec(spec), dims));
   RequestBytes bytes;
-  bytes.cache = plan.bytes_most + AnswerBytes(spec, p, size.answer);
+  bytes.cache = plan.bytes_most + AnswerBytes(spec, p, size);
   if (spec.compresses && spec.budget.heads == HeadSplit::kGlobal) {
     // Candidates of the layers so far, and one layer as a whole.
     bytes.cache += plan.bytes / 8 + plan.bytes_full / p.layers;

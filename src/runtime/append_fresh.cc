@@ -45,8 +45,8 @@ Status AppendFresh(const LayerEntries& e, int head, std::span<const int> rows,
                              e.k[head] + offset, e.v[head] + offset, d,
                              e.fresh);
   }
-  // The cache must know that all rows had been seen when the last one that is
-  // not kept left: the stretch with it reaches to the end.
+  // The stretch with the last row that is not kept reaches to the end: a head
+  // with one scale for all entries has it of all these rows.
   int gap = e.fresh - 1;
   for (size_t i = rows.size(); i > 0 && rows[i - 1] == gap; --i) --gap;
   AlignedBuffer<float> wide;

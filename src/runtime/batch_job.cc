@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/context_size.h"
+
 namespace pyramidkv {
 namespace {
 
@@ -55,6 +57,7 @@ Status BatchJob::OpenSession(PagePool* pages) {
   }
   const SessionOptions& options = request_.session;
   PKV_ASSIGN_OR_RETURN(const CacheSpec spec, ParseCacheSpec(options.kv));
+  PKV_RETURN_IF_ERROR(CheckAskedContextSize(options.context_size));
   session_ =
       std::make_unique<SessionImpl>(parts_, pages, spec, options.kv, options);
   return {};

@@ -10,11 +10,12 @@
 
 namespace pyramidkv {
 Compressor::Compressor(const CacheSpec& spec, const LayerPlan* plan,
-                       const Model* model, int reserve_tokens)
+                       const Model* model, int context_size, int reserve_tokens)
     : spec_(spec),
       needs_(NeedsOf(spec)),
       plan_(plan),
       model_(model),
+      context_size_(context_size),
       reserve_tokens_(reserve_tokens),
       observer_(spec, needs_, plan, model),
       retained_(plan->layers()) {}
@@ -54,6 +55,13 @@ KeepRoundArgs Compressor::RoundArgs(const Budgets& budgets,
           .trace = trace_};
 }
 
+// Entries that a head can take after a prompt; renumbered ones fill a context
+// again and again.
+int Compressor::RoomAfter(int prompt_end) const {
+  if (spec_.storage.positions == Positions::kRenumber) return context_size_;
+  return std::max(context_size_ - prompt_end, 0);
+}
+
 Status Compressor::Begin(int tokens, int prompt_end) {
   tokens_ = tokens;
   prompt_end_ = prompt_end;
@@ -61,7 +69,8 @@ Status Compressor::Begin(int tokens, int prompt_end) {
   round_.reset();
   PKV_ASSIGN_OR_RETURN(budgets_,
                        ResolveContext(spec_, *plan_, profile_,
-                                      {tokens, prompt_end, reserve_tokens_}));
+                                      {tokens, prompt_end, reserve_tokens_,
+                                       RoomAfter(prompt_end)}));
   resolved_ = spec_.compresses;
   round_.emplace(RoundArgs(budgets_.prompt, /*ranks_top=*/true));
   return {};
@@ -69,7 +78,9 @@ Status Compressor::Begin(int tokens, int prompt_end) {
 
 // Whether all entries of a layer stay.
 bool Compressor::Fits(const LayerEntries& e) const {
-  if (spec_.keeps_all() || !spec_.evicts_prompt()) return true;
+  if (spec_.keeps_all() || !spec_.evicts_prompt() || plan_->waits(tokens_)) {
+    return true;
+  }
   if (spec_.budget.heads == HeadSplit::kGlobal) {
     const Budgets& all = budgets_.prompt;
     return all.total >= int64_t(all.entries.size()) * tokens_;
@@ -84,8 +95,9 @@ bool Compressor::Fits(const LayerEntries& e) const {
 Status Compressor::OnLayer(const LayerEntries& e, KvCache* cache,
                            ThreadPool* pool) {
   observer_.ObservePrompt(e, cache->rope_shift(), pool);
-  if (spec_.storage.rounds_keys())
-    FitRounding(e, model_->params().group(), cache, pool);
+  if (spec_.storage.rounds_keys()) {
+    PKV_RETURN_IF_ERROR(FitRounding(e, model_->params().group(), cache, pool));
+  }
   const auto budgets = plan_->BudgetsOf(budgets_.prompt, e.layer);
   const bool all = budgets.empty() || Fits(e);
   LayerScores scores;

@@ -47,9 +47,10 @@ struct CompressorState {
 class Compressor {
  public:
   // `plan` and `model` must outlive this.
-  // reserve_tokens: entries to leave room for under `memory`; < 0: unbounded.
+  // context_size: as Sequence. reserve_tokens: entries to leave room for under
+  // `memory`, as far as the context has it; < 0: unbounded.
   Compressor(const CacheSpec& spec, const LayerPlan* plan, const Model* model,
-             int reserve_tokens);
+             int context_size, int reserve_tokens);
   Compressor(const Compressor&) = delete;  // a round refers to its members
   Compressor& operator=(const Compressor&) = delete;
 
@@ -85,9 +86,10 @@ class Compressor {
   // --- while tokens are generated ---
 
   // How many more rows may be appended before OnDecoded evicts; 0 or less if it
-  // would now.
-  int RowsBeforeEviction(const KvCache& cache) const;
-  // Evicts if a head is `slack` entries over its budget. position: tokens seen.
+  // would now. position: tokens seen.
+  int RowsBeforeEviction(int position, const KvCache& cache) const;
+  // Evicts if a head is `slack` entries over its budget, and fits what keys are
+  // rounded by if it is time.
   Status OnDecoded(int position, KvCache* cache, ThreadPool* pool);
 
   // [layers] mean budget per KV head, or none where nothing was resolved.
@@ -104,6 +106,7 @@ class Compressor {
 
  private:
   KeepRoundArgs RoundArgs(const Budgets& budgets, bool ranks_top) const;
+  int RoomAfter(int prompt_end) const;
   bool Fits(const LayerEntries& e) const;
   Status EvictDecoded(int layer, KeepRound* round, KvCache* cache,
                       ThreadPool* pool);
@@ -112,6 +115,7 @@ class Compressor {
   ScorerNeeds needs_;
   const LayerPlan* plan_;
   const Model* model_;
+  int context_size_;
   int reserve_tokens_;
   QueryObserver observer_;
   int tokens_ = 0;

@@ -6,13 +6,14 @@
 
 #include "base/aligned_buffer.h"
 #include "runtime/compressor.h"
+#include "runtime/fit_rounding.h"
 #include "runtime/score_entries.h"
 
 namespace pyramidkv {
 
 // Every head grows by one entry per row, so the rows that still fit follow
 // from the lengths.
-int Compressor::RowsBeforeEviction(const KvCache& cache) const {
+int Compressor::RowsBeforeEviction(int position, const KvCache& cache) const {
   if (!spec_.evicts_decoded() || !resolved_) {
     return std::numeric_limits<int>::max();
   }
@@ -24,7 +25,7 @@ int Compressor::RowsBeforeEviction(const KvCache& cache) const {
     const auto budgets = plan_->BudgetsOf(budgets_.decode, layer);
     int64_t layer_over = 0;
     for (int h = 0; h < kv_heads; ++h) {
-      const int over = cache.length(layer, h) - budgets[h];
+      const int64_t over = int64_t{cache.length(layer, h)} - budgets[h];
       layer_over += over;
       if (spec_.budget.heads == HeadSplit::kEqual) {
         rows = std::min<int64_t>(rows, spec_.budget.slack - over);
@@ -38,11 +39,16 @@ int Compressor::RowsBeforeEviction(const KvCache& cache) const {
   }
   if (spec_.budget.heads == HeadSplit::kGlobal)
     rows = spec_.budget.slack - all_over / heads;
-  return static_cast<int>(rows);
+  const int64_t waits = int64_t{spec_.budget.from} - position;
+  return static_cast<int>(std::min<int64_t>(std::max(rows, waits),
+                                            std::numeric_limits<int>::max()));
 }
 
 Status Compressor::OnDecoded(int position, KvCache* cache, ThreadPool* pool) {
-  if (RowsBeforeEviction(*cache) > 0) return {};
+  if (spec_.storage.rounds_keys()) {
+    PKV_RETURN_IF_ERROR(FitDecodedRounding(position, cache, pool));
+  }
+  if (RowsBeforeEviction(position, *cache) > 0) return {};
   tokens_ = position;
   KeepRound round(RoundArgs(budgets_.decode, /*ranks_top=*/false));
   for (int rank = 0; rank < plan_->compressed(); ++rank) {

@@ -1,7 +1,5 @@
 #include "pyramidkv/engine.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
@@ -11,6 +9,7 @@
 #include "kernels/matmul_int8.h"
 #include "pyramidkv/batch.h"
 #include "runtime/block.h"
+#include "runtime/context_size.h"
 #include "runtime/model_skew.h"
 #include "runtime/scheduler.h"
 #include "runtime/session.h"
@@ -70,11 +69,9 @@ class EngineImpl final : public Engine {
         model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         compute_(Resolve(compute)),
-        // oneDNN and ggml run inside our workers, each with one thread.
         pool_(threads,
               [](int worker) {
                 if (worker > 0) BindWorker(worker);
-                omp_set_num_threads(1);
               }),
         prompt_matmul_(threads, PromptArithmetic(compute)) {
     if (compute_ != Compute::kF32 && HasInt8Products()) model_->Repack(&pool_);
@@ -115,6 +112,7 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<Session>> NewSession(
       const SessionOptions& options) override {
     PKV_ASSIGN_OR_RETURN(CacheSpec spec, ParseCacheSpec(options.kv));
+    PKV_RETURN_IF_ERROR(CheckAskedContextSize(options.context_size));
     auto session = std::make_unique<SessionImpl>(Parts(), &pages_, spec,
                                                  options.kv, options);
     PKV_RETURN_IF_ERROR(session->Open());
@@ -123,6 +121,7 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Session>> LoadSession(
       const std::string& path, const LoadOptions& options) override {
+    PKV_RETURN_IF_ERROR(CheckAskedContextSize(options.context_size));
     PKV_ASSIGN_OR_RETURN(std::unique_ptr<SessionImpl> session,
                          SessionImpl::Load(Parts(), &pages_, path, options));
     return std::unique_ptr<Session>(std::move(session));

@@ -7,11 +7,13 @@
 
 #include "cache/cold_size.h"
 #include "model/model.h"
+#include "policy/context_budgets.h"
 #include "policy/layer_plan.h"
 #include "policy/registry.h"
 #include "policy/schedule.h"
 #include "policy/spec.h"
 #include "policy/spec_keys.h"
+#include "runtime/context_size.h"
 
 namespace pyramidkv {
 namespace {
@@ -29,7 +31,7 @@ Status CheckDims(const PlanDims& d) {
   PKV_RETURN_IF_ERROR(CheckDim("layers", d.layers, 1 << 12));
   PKV_RETURN_IF_ERROR(CheckDim("kv-heads", d.kv_heads, 1 << 12));
   PKV_RETURN_IF_ERROR(CheckDim("head-dim", d.head_dim, 1 << 14));
-  PKV_RETURN_IF_ERROR(CheckDim("context", d.tokens, 1 << 28));
+  PKV_RETURN_IF_ERROR(CheckContextSize(d.tokens));
   PKV_RETURN_IF_ERROR(CheckDim("sequences", d.sequences, 1 << 16));
   // As a floating-point number, because it may not fit an integer.
   const double full = 2.0 * d.layers * d.kv_heads * d.head_dim * d.tokens *
@@ -80,8 +82,9 @@ std::optional<PlanTier> PlannedTier(const CacheSpec& spec, const PlanDims& dims,
 
 // Where the entries go is known when the prompt has been read; the plan shows
 // an even split.
-void WarnOfSplit(const CacheSpec& spec, CachePlan* plan) {
+void WarnOfSplit(const CacheSpec& spec, bool waits, CachePlan* plan) {
   if (!spec.compresses || spec.budget.heads == HeadSplit::kEqual) return;
+  if (waits) return;  // nothing leaves
   if (spec.budget.heads != HeadSplit::kGlobal &&
       plan->bytes_most == plan->bytes) {
     return;
@@ -111,9 +114,12 @@ PlanLayer PlannedLayer(const LayerPlan& layers, const PlanDims& dims, int l,
 Result<CachePlan> MakePlan(const CacheSpec& spec, const PlanDims& dims) {
   const LayerPlan layers(spec, DimsOf(dims));
   PKV_RETURN_IF_ERROR(layers.Check());
+  // A run refuses what decoding could not keep to, too.
   PKV_ASSIGN_OR_RETURN(
-      const Budgets budgets,
-      ResolveBudgets(spec, layers.Request(dims.tokens, dims.tokens, 0)));
+      const ContextBudgets context,
+      ResolveContext(spec, layers, std::nullopt,
+                     {dims.tokens, dims.tokens, 0, kMostTokens}));
+  const Budgets& budgets = context.prompt;
   CachePlan plan;
   plan.spec = FormatCacheSpec(spec);
   plan.warnings = budgets.warnings;
@@ -127,7 +133,7 @@ Result<CachePlan> MakePlan(const CacheSpec& spec, const PlanDims& dims) {
                        dims.sequences;
   }
   plan.bytes_most = layers.MostBytes(dims.tokens, budgets) * dims.sequences;
-  WarnOfSplit(spec, &plan);
+  WarnOfSplit(spec, layers.waits(dims.tokens), &plan);
   plan.tier = PlannedTier(spec, dims, budgets.entries);
   if (plan.tier) {
     plan.bytes += plan.tier->bytes;

@@ -104,6 +104,8 @@ class RandomSpecs {
                                                  "min=9",
                                                  "warmup=0.4",
                                                  "slack=5",
+                                                 "from=150",
+                                                 "from=400",
                                                  "window=9"};
     for (int more = Number(0, 4); more > 0; --more) {
       text += ',';

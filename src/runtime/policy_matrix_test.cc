@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "hwy/targets.h"
 #include "policy/registry.h"
 #include "policy/select.h"
+#include "runtime/testing/head_profile_file.h"
 #include "runtime/testing/kept_trace.h"
 #include "runtime/testing/tiny_engine.h"
 
@@ -28,21 +28,8 @@ TinyGgufOptions Options() {
   return options;
 }
 
-std::string ProfilePath() {
-  static const auto* const path = [] {
-    auto* p = new std::string(
-        (std::filesystem::temp_directory_path() /
-         ("pyramidkv_heads_" + std::to_string(getpid()) + ".json"))
-            .string());
-    std::ofstream(*p) << R"({"version":1,"model":"tiny",)"
-                      << R"("heads":[[0.9,0.1],[0.2,0.8]]})";
-    return p;
-  }();
-  return *path;
-}
-
 std::vector<std::string> CompressingSpecs() {
-  std::vector<std::string> specs = ExampleSpecs(ProfilePath());
+  std::vector<std::string> specs = ExampleSpecs(HeadProfileFile(kLayers));
   std::erase(specs, "full");
   // Has whole layers and loses nothing: recall_test.cc.
   std::erase_if(specs, [](const std::string& text) {
@@ -75,6 +62,16 @@ std::string FullLike(const std::string& spec) {
   return "full" + (at == spec.npos ? "" : spec.substr(at));
 }
 
+// A spec without some of its keys, each as ",key=".
+std::string Without(const std::vector<std::string>& keys, std::string kv) {
+  for (const std::string& key : keys) {
+    const size_t at = kv.find(key);
+    if (at == kv.npos) continue;
+    kv.erase(at, std::min(kv.find(',', at + 1), kv.size()) - at);
+  }
+  return kv;
+}
+
 class PolicyMatrix : public testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
@@ -99,17 +96,11 @@ Engine* PolicyMatrix::one_thread_ = nullptr;
 
 // Whatever else the spec says, but for what holds entries finer.
 TEST_P(PolicyMatrix, KeepOneIsFull) {
-  std::string kv = GetParam();
-  const auto replace = [&kv](const char* key, const char* with) {
-    const size_t at = kv.find(key);
-    if (at == kv.npos) return;
-    kv.replace(at, std::min(kv.find(',', at + 1), kv.size()) - at, with);
-  };
-  for (const char* budget : {",keep=", ",tokens="}) replace(budget, ",keep=1");
-  for (const char* key : {",top_type=", ",top="}) replace(key, "");
+  const std::string kv =
+      Without({",top_type=", ",top=", ",keep=", ",tokens="}, GetParam());
   std::vector<std::vector<float>> logits;
   std::vector<int64_t> bytes;
-  for (const std::string& spec : {FullLike(kv), kv}) {
+  for (const std::string& spec : {FullLike(kv), kv + ",keep=1"}) {
     auto session = Session_(spec);
     ASSERT_TRUE(session->Read(Prompt(), {}).ok()) << spec;
     logits.push_back(*session->Force(RandomTokens(64, 320, 2)));
@@ -145,6 +136,30 @@ TEST_P(PolicyMatrix, TotalIsExactAndBytesFall) {
     EXPECT_LT(report.entries_kept, all);
   }
   EXPECT_LT(report.bytes, full->Report().bytes);
+}
+
+// `full` while fewer than `from` tokens were seen, whatever else the spec says;
+// from there on the budget, and while tokens are generated never before.
+TEST_P(PolicyMatrix, FromIsFullBelowIt) {
+  if (!Parsed(GetParam()).budget.keep) GTEST_SKIP() << "a bound always holds";
+  const std::string kv = Without({",top_type=", ",top="}, GetParam());
+  auto full = Session_(FullLike(kv));
+  auto session = Session_(kv + ",from=" + std::to_string(kPrompt + 80));
+  for (Session* s : {full.get(), session.get()}) {
+    ASSERT_TRUE(s->Read(Prompt(), {}).ok());
+    ASSERT_TRUE(s->Read(RandomTokens(9, 320, 4), {}).ok());
+    ASSERT_TRUE(s->Force(RandomTokens(70, 320, 2)).ok());
+  }
+  EXPECT_EQ(Logits(*session), Logits(*full));
+  EXPECT_EQ(session->Report().entries_kept, full->Report().entries_kept);
+  EXPECT_TRUE(session->Report().warnings.empty());
+  ASSERT_TRUE(session->Read(RandomTokens(21, 320, 3), {}).ok());
+  const int64_t all = int64_t{kLayers} * kKvHeads * (kPrompt + 100);
+  if (Parsed(kv).evicts_prompt()) {
+    EXPECT_LE(session->Report().entries_kept, all / 2);
+  } else {
+    EXPECT_EQ(session->Report().entries_kept, all);
+  }
 }
 
 // Sinks and recent entries are there, and positions ascend.

@@ -259,6 +259,43 @@ TEST_F(SchedulerTest, FailsAlone) {
   }
 }
 
+// In a prompt, or while it answers.
+TEST_F(SchedulerTest, LogitsThatAreNotNumbersFailAlone) {
+  TinyGgufOptions options = Options();
+  options.tied_output = false;
+  options.nan_token = 7;
+  const auto engine = TinyEngine(options, 2, Compute::kF32);
+  ASSERT_NE(engine, nullptr);
+  const auto wish = [](uint32_t seed) {
+    Wish w = MakeWish("full", 40, 12, seed);
+    std::ranges::replace(w.prompt, 7, 8);
+    w.generate.forced = {5, 9, 11, 5, 6};
+    return w;
+  };
+  auto batch = MakeBatch(engine.get());
+  Wish answering = wish(1), reading = wish(4);
+  answering.generate.forced[3] = 7;
+  reading.prompt[20] = 7;
+  Submit(batch.get(), "before", wish(2));
+  Submit(batch.get(), "answering", answering);
+  Submit(batch.get(), "reading", reading);
+  Submit(batch.get(), "after", wish(3));
+  Run(batch.get());
+  for (const char* name : {"answering", "reading"}) {
+    EXPECT_EQ(results_[name].status.code(), StatusCode::kRuntime) << name;
+    EXPECT_THAT(results_[name].status.message(),
+                HasSubstr("logits that are not numbers"));
+  }
+  EXPECT_EQ(results_["answering"].session, nullptr);
+  EXPECT_EQ(results_["answering"].generation.tokens.size(), 4u);
+  for (const auto& [name, seed] : {std::pair{"before", 2}, {"after", 3}}) {
+    EXPECT_TRUE(results_[name].status.ok()) << results_[name].status.message();
+    ExpectSame(results_[name].generation, Alone(engine.get(), wish(seed)),
+               name);
+  }
+  results_.clear();  // its sessions are of this engine
+}
+
 TEST_F(SchedulerTest, GoesOnFromSessionsAndForks) {
   auto base = MakeSession(engine_, "snapkv,keep=0.5");
   ASSERT_TRUE(base->Read(RandomTokens(200, kVocabulary, 1), {}).ok());

@@ -27,7 +27,7 @@ Sequence::Sequence(PagePool* pool, const Model& m, const CacheSpec& spec,
       cache(pool, {m.params().layers, m.params().kv_heads,
                    spec.storage.head_format(m.params().head_dim)}),
       plan(spec, DimsOf(m.params())),
-      compressor(spec, &plan, model, reserve_tokens) {}
+      compressor(spec, &plan, model, context, reserve_tokens) {}
 
 Status Sequence::Open(const ColdPlace& place) {
   PKV_RETURN_IF_ERROR(compressor.Open());
@@ -97,14 +97,30 @@ void Sequence::Reset() {
 }
 
 Status Sequence::AfterRows(ThreadPool* pool) {
-  const bool evicts = compressor.RowsBeforeEviction(cache) <= 0;
+  const bool evicts = compressor.RowsBeforeEviction(position, cache) <= 0;
   PKV_RETURN_IF_ERROR(compressor.OnDecoded(position, &cache, pool));
   return evicts ? Settle() : Status();
 }
 
+// Each row may give the entries before it new codes.
+bool Sequence::FitsStill() const {
+  const StorageSpec& storage = compressor.spec().storage;
+  if (!storage.fits()) return false;
+  if (position < kFitTokens) return true;
+  const KvShape& shape = cache.shape();
+  for (int l = 0; shape.format.tensor_scales && l < shape.layers; ++l) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      if (cache.head(l, h).scales_grow()) return true;
+    }
+  }
+  return false;
+}
+
 int Sequence::RowsAtOnce() const {
   if (cold != nullptr) return 1;  // each row fetches what it needs
-  int rows = std::clamp(compressor.RowsBeforeEviction(cache), 1, kMaxRows);
+  if (FitsStill()) return 1;
+  int rows =
+      std::clamp(compressor.RowsBeforeEviction(position, cache), 1, kMaxRows);
   if (renumbers() && rope_position() < context_size) {
     rows = std::min(rows, context_size - rope_position());
   }

@@ -82,6 +82,7 @@ struct Sequence {
   std::optional<double> prefill_mass;  // prefill=sparse: estimated, covered
 
  private:
+  bool FitsStill() const;
   void SetCold(std::unique_ptr<ColdTier> tier);
   // From any thread: heads are compacted in parallel.
   Status Offload(const EvictedEntries& e);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "policy/registry.h"
+#include "runtime/testing/head_profile_file.h"
 #include "runtime/testing/tiny_engine.h"
 
 namespace pyramidkv {
@@ -22,22 +22,9 @@ TinyGgufOptions Options() {
   return options;
 }
 
-std::string ProfilePath() {
-  static const auto* const path = [] {
-    auto* p = new std::string(
-        (std::filesystem::temp_directory_path() /
-         ("pyramidkv_fork_heads_" + std::to_string(getpid()) + ".json"))
-            .string());
-    std::ofstream(*p) << R"({"version":1,"model":"tiny",)"
-                      << R"("heads":[[0.9,0.1],[0.2,0.8],[0.5,0.6]]})";
-    return p;
-  }();
-  return *path;
-}
-
 // All presets and combinations, and tiers with a file.
 std::vector<std::string> Specs() {
-  std::vector<std::string> specs = ExampleSpecs(ProfilePath());
+  std::vector<std::string> specs = ExampleSpecs(HeadProfileFile(3));
   for (const char* more :
        {"infinigen,tokens=64,resident=0.2", "infinigen,tokens=64,index=quest",
         "infinigen,keep=0.2,type=int8,resident=0.5,index=cluster",

@@ -13,6 +13,7 @@
 #include "policy/registry.h"
 #include "pyramidkv/stored_session.h"
 #include "runtime/session_file.h"
+#include "runtime/testing/head_profile_file.h"
 #include "runtime/testing/tiny_engine.h"
 
 namespace pyramidkv {
@@ -35,15 +36,8 @@ std::string TemporaryPath(const std::string& name) {
       .string();
 }
 
-std::string WriteProfile() {
-  std::string path = TemporaryPath("heads.json");
-  std::ofstream(path) << R"({"version":1,"model":"tiny",)"
-                      << R"("heads":[[0.9,0.1],[0.2,0.8]]})";
-  return path;
-}
-
 std::vector<std::string> Specs() {
-  std::vector<std::string> specs = ExampleSpecs(TemporaryPath("heads.json"));
+  std::vector<std::string> specs = ExampleSpecs(HeadProfileFile(2));
   for (const char* more :
        {"snapkv,keep=0.3,prefill=streaming",
         "streaming-llm,tokens=64,positions=renumber",
@@ -105,12 +99,11 @@ Rest GoOn(Session* session) {
 class SessionStoreTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    profile_ = new std::string(WriteProfile());
+    profile_ = new std::string(HeadProfileFile(2));
     engine_ = TinyEngine(Options(), 2, Compute::kAuto).release();
     other_ = TinyEngine(Options(), 1, Compute::kAuto).release();
   }
   static void TearDownTestSuite() {
-    fs::remove(*profile_);
     delete profile_;
     delete engine_;
     delete other_;

@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "text/testing/default_vocabulary.h"
 
 namespace pyramidkv {
 namespace {
@@ -15,19 +16,8 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// SmolLM2's control tokens.
-constexpr int kImStart = 1;
-constexpr int kImEnd = 2;
-
-class AnswerTest : public testing::Test {
+class AnswerTest : public DefaultVocabulary {
  protected:
-  static void SetUpTestSuite() {
-    auto loaded = Tokenizer::Load(PYRAMIDKV_SOURCE_DIR "/models/default.gguf");
-    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
-    tokenizer_ = loaded->release();
-  }
-  static void TearDownTestSuite() { delete tokenizer_; }
-
   static std::vector<int> Tokens(std::string_view text) {
     return *tokenizer_->Tokenize(text, {});
   }
@@ -54,10 +44,7 @@ class AnswerTest : public testing::Test {
     }
     return decoded;
   }
-
-  static Tokenizer* tokenizer_;
 };
-Tokenizer* AnswerTest::tokenizer_ = nullptr;
 
 TEST_F(AnswerTest, LastTokenNeedsNoDecoding) {
   const std::vector<int> ids = Tokens("one two three four");

@@ -4,22 +4,15 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "text/text.h"
+#include "text/testing/default_vocabulary.h"
 
 namespace pyramidkv {
 namespace {
 
 using testing::HasSubstr;
 
-class SamplerTest : public testing::Test {
+class SamplerTest : public DefaultVocabulary {
  protected:
-  static void SetUpTestSuite() {
-    auto loaded = Tokenizer::Load(PYRAMIDKV_SOURCE_DIR "/models/default.gguf");
-    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
-    tokenizer_ = loaded->release();
-  }
-  static void TearDownTestSuite() { delete tokenizer_; }
-
   static std::unique_ptr<Sampler> Make(const SamplingOptions& options) {
     auto sampler = Sampler::Make(options, *tokenizer_);
     EXPECT_TRUE(sampler.ok()) << sampler.status().message();
@@ -41,10 +34,7 @@ class SamplerTest : public testing::Test {
     }
     return tokens;
   }
-
-  static Tokenizer* tokenizer_;
 };
-Tokenizer* SamplerTest::tokenizer_ = nullptr;
 
 TEST_F(SamplerTest, GreedyTakesHighestAndLowestIdOnTies) {
   std::vector<float> logits(tokenizer_->vocabulary(), -1.0f);

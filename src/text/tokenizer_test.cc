@@ -3,36 +3,22 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "text/text.h"
+#include "text/testing/default_vocabulary.h"
 
 namespace pyramidkv {
 namespace {
 
 using testing::HasSubstr;
 
-// SmolLM2's control tokens.
-constexpr int kImStart = 1;
-constexpr int kImEnd = 2;
-
-class TokenizerTest : public testing::Test {
+class TokenizerTest : public DefaultVocabulary {
  protected:
-  static void SetUpTestSuite() {
-    auto loaded = Tokenizer::Load(PYRAMIDKV_SOURCE_DIR "/models/default.gguf");
-    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
-    tokenizer_ = loaded->release();
-  }
-  static void TearDownTestSuite() { delete tokenizer_; }
-
   static std::vector<int> Tokens(std::string_view text,
                                  const TokenizeOptions& options = {}) {
     auto tokens = tokenizer_->Tokenize(text, options);
     EXPECT_TRUE(tokens.ok()) << tokens.status().message();
     return *tokens;
   }
-
-  static Tokenizer* tokenizer_;
 };
-Tokenizer* TokenizerTest::tokenizer_ = nullptr;
 
 TEST_F(TokenizerTest, RoundTrips) {
   EXPECT_EQ(tokenizer_->vocabulary(), 49152);

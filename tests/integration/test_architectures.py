@@ -23,6 +23,14 @@ GEMMA3 = ["architecture=gemma3", "layers=7", "sliding_window=32",
 PHI3 = ["architecture=phi3", "rope_dims=12", "rope_factor_pair=1",
         "u32:rope.scaling.original_context_length=64",
         "f32:rope.scaling.attn_factor=1.25"]
+# What converters write beside the factor, the default attention factor (0.1 ln 4
+# + 1) among it, and other values that llama.cpp does not read for these.
+YARN = ["str:rope.scaling.type=yarn", "f32:rope.scaling.factor=4",
+        "u32:rope.scaling.original_context_length=64",
+        "f32:rope.scaling.yarn_attn_factor=1.1386294",
+        "f32:rope.scaling.yarn_ext_factor=0.5",
+        "f32:rope.scaling.yarn_beta_fast=8",
+        "f32:rope.scaling.yarn_beta_slow=2"]
 # Where llama.cpp looks GELU up in a table of f16, ours is exact: gates beyond
 # +-10, which it leaves alone, show that all else agrees.
 SATURATED = ["ffn_norm=1e5"]
@@ -44,6 +52,13 @@ MODELS = {
                    EXACT),
     "phi3_plain": (["architecture=phi3", "sliding_window=32"], EXACT),
     "gemma3_global": (["architecture=gemma3", *SATURATED], EXACT),
+    "llama_yarn": (["architecture=llama", *YARN], EXACT),
+    "llama_yarn_attn_factor": (["architecture=llama", *YARN,
+                                "f32:rope.scaling.attn_factor=1.25"], EXACT),
+    "qwen2_yarn": (["architecture=qwen2", *YARN], EXACT),
+    "qwen3_yarn": (["architecture=qwen3", "head_dim=32", *YARN], EXACT),
+    "gemma3_yarn": (GEMMA3 + SATURATED + YARN, EXACT),
+    "phi3_yarn": (PHI3[:2] + YARN, EXACT),
 }
 
 # Keys that must change what a model computes: none is read in vain.
@@ -52,6 +67,9 @@ KEYS = {
     "phi3": ["u32:rope.scaling.original_context_length=256",
              "f32:rope.scaling.attn_factor=1", "rope_dims=16",
              "rope_factor_pair=0"],
+    "llama_yarn": ["str:rope.scaling.type=linear",
+                   "f32:rope.scaling.factor=2",
+                   "u32:rope.scaling.original_context_length=4096"],
     "gemma3": ["u32:attention.sliding_window=33",
                "u32:attention.sliding_window_pattern=5",
                "f32:rope.freq_base=500000", "f32:rope.freq_base_swa=5000",

@@ -13,6 +13,7 @@
 #include "cache/head_format.h"
 #include "cache/kv_head.h"
 #include "kernels/channel_keys.h"
+#include "kernels/key_rounding.h"
 #include "kernels/kv_quant.h"
 
 namespace pyramidkv {
@@ -70,9 +71,16 @@ class HeadModel {
     const int before = static_cast<int>(entries.size());
     const int first = format_.FirstWaiting(before);
     auto keys = KeysFrom(first, recent_begin);
-    if (format_.tensor_scales && before == 0 && !rows.empty()) {
-      scales_ = {Scale(format_.k, k, rows.back() + 1, stride, Keys()),
-                 Scale(format_.v, v, rows.back() + 1, stride, nullptr)};
+    if (format_.tensor_scales && !rows.empty() &&
+        (before == 0 || seen < kFitTokens ||
+         (Keys() != nullptr && !HasWeights(rounding_, format_.head_dim)))) {
+      const int all = rows.back() + 1;
+      const std::array<float, 2> least =
+          before == 0 ? std::array<float, 2>{} : scales_;
+      Recode(rounding_,
+             {std::max(least[0], Scale(format_.k, k, all, stride, Keys())),
+              std::max(least[1], Scale(format_.v, v, all, stride, nullptr))},
+             recent_begin);
     }
     for (int row : rows) {
       ModelEntry e;
@@ -96,6 +104,19 @@ class HeadModel {
           e.is_recent &&
           e.position >= seen - format_.recent_positions() - kRecentSlack;
     }
+  }
+
+  void SetKeyRounding(const std::vector<float>& rounding, int recent_begin) {
+    std::vector<float> all;
+    for (const auto& k : KeysFrom(0, recent_begin)) {
+      all.insert(all.end(), k.begin(), k.end());
+    }
+    std::array<float, 2> scales = scales_;
+    if (scales[0] > 0 && !all.empty()) {
+      scales[0] = Scale(format_.k, all.data(), static_cast<int>(entries.size()),
+                        format_.head_dim, rounding.data());
+    }
+    Recode(rounding, scales, recent_begin);
   }
 
   void Keep(const std::vector<int>& kept, int recent_begin) {
@@ -225,6 +246,31 @@ class HeadModel {
     if (format_.channel) e->base.k = std::move(coded_k);
     e->recent = Stored(format_.recent_page(), k, v, {});
     if (e->is_top) e->top = Stored(format_.top_page(), k, v, TopRounding());
+  }
+
+  // Every entry with new codes, of what is rounded otherwise.
+  void Recode(const std::vector<float>& rounding,
+              const std::array<float, 2>& scales, int recent_begin) {
+    std::vector<ModelRow> rows;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      rows.push_back(Read(static_cast<int>(i), recent_begin));
+    }
+    const bool anew = rounding != rounding_;
+    const bool keys = anew || scales[0] != scales_[0];
+    const bool values = scales[1] != scales_[1];
+    rounding_ = rounding;
+    scales_ = scales;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const float *const k = rows[i].k.data(), *const v = rows[i].v.data();
+      const ModelRow row =
+          Stored(format_, k, v, {Keys(), scales[0], scales[1]});
+      ModelEntry& e = entries[i];
+      if (keys) e.base.k = row.k;
+      if (values) e.base.v = row.v;
+      if (anew && e.is_top && TopRounding().keys != nullptr) {
+        e.top.k = Stored(format_.top_page(), k, v, TopRounding()).k;
+      }
+    }
   }
 
   std::vector<std::vector<float>> KeysFrom(int first, int recent_begin) const {

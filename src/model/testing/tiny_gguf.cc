@@ -4,8 +4,10 @@
 #include <ggml.h>
 #include <gguf.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 
 namespace pyramidkv {
@@ -157,7 +159,8 @@ class Writer {
                 qkv_biases);
     } else {
       AddMatrix(block + "attn_q", q_rows, o.embedding, qkv_biases);
-      AddMatrix(block + "attn_k", kv_rows, o.embedding, qkv_biases);
+      AddMatrix(block + "attn_k", kv_rows, o.embedding, false);
+      if (qkv_biases) AddVector(block + "attn_k.bias", kv_rows, 0, o.key_bias);
       AddMatrix(block + "attn_v", kv_rows, o.embedding, qkv_biases);
     }
     if (Is("gemma3")) {
@@ -189,15 +192,21 @@ class Writer {
   void AddMatrix(const std::string& name, int rows, int cols, bool bias) {
     const std::string weight = name + ".weight";
     if (weight == options_.widen_tensor) ++rows;
-    Add(weight, static_cast<ggml_type>(options_.weight_type), rows,
+    std::vector<float> values =
         Random(static_cast<size_t>(rows) * cols, 0.0f,
-               1.0f / std::sqrt(static_cast<float>(cols))));
+               1.0f / std::sqrt(static_cast<float>(cols)));
+    if (name == "token_embd" && options_.nan_token >= 0) {
+      std::fill_n(values.begin() + int64_t{options_.nan_token} * cols, cols,
+                  std::numeric_limits<float>::quiet_NaN());
+    }
+    Add(weight, static_cast<ggml_type>(options_.weight_type), rows, values);
     if (bias) AddVector(name + ".bias", rows, 0.0f);
   }
 
-  void AddVector(const std::string& name, int size, float mean) {
+  void AddVector(const std::string& name, int size, float mean,
+                 float deviation = 0.1f) {
     if (name == options_.widen_tensor) ++size;
-    Add(name, GGML_TYPE_F32, 1, Random(size, mean, 0.1f));
+    Add(name, GGML_TYPE_F32, 1, Random(size, mean, deviation));
   }
 
   // values: [rows, cols]; a single row becomes a tensor of one dimension.

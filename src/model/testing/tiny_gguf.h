@@ -28,7 +28,8 @@ struct TinyGgufOptions {
   // A ggml_type for all matrices (0 is F32); its block must divide embedding,
   // heads * head_dim and feed_forward.
   int weight_type = 0;
-  bool biases = false;  // of all matrices; qwen2 has those of q, k, v anyway
+  bool biases = false;    // of all matrices; qwen2 has those of q, k, v anyway
+  float key_bias = 0.1f;  // size of the biases of k; Qwen2's are large
   bool tied_output = true;
   float ffn_norm = 1.0f;  // mean of the weights of that norm
   int sliding_window = 0;
@@ -50,6 +51,7 @@ struct TinyGgufOptions {
   std::string widen_tensor;      // gives this one a row (or value) too many
   std::string extra_tensor;      // adds an f32 tensor [8] of this name
   std::string integer_tensor;    // stores this one as i32
+  int nan_token = -1;            // its embedding is not a number
   bool duplicate_token = false;  // the last two tokens are the same
 };
 

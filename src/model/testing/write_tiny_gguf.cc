@@ -2,6 +2,7 @@
 // computes with it.
 //
 //   write_tiny_gguf PATH NAME=VALUE ... [u32:KEY=VALUE] [f32:KEY=VALUE]
+//                   [str:KEY=VALUE]
 //
 // NAME is a number of TinyGgufOptions or `architecture`; KEY is a key of the
 // architecture, written as it stands (u32:attention.sliding_window=32).
@@ -20,7 +21,7 @@ namespace pyramidkv {
 namespace {
 
 struct Edit {
-  bool is_float;
+  char type;  // u32, f32 or str
   std::string key;
   std::string value;
 };
@@ -59,8 +60,9 @@ bool Parse(const std::string& argument, TinyGgufOptions* options,
   if (equal == argument.npos) return false;
   const std::string name = argument.substr(0, equal);
   const std::string value = argument.substr(equal + 1);
-  if (name.starts_with("u32:") || name.starts_with("f32:")) {
-    edits->push_back({name[0] == 'f', name.substr(4), value});
+  if (name.starts_with("u32:") || name.starts_with("f32:") ||
+      name.starts_with("str:")) {
+    edits->push_back({name[0], name.substr(4), value});
     return true;
   }
   if (name == "architecture") {
@@ -74,7 +76,9 @@ void Apply(const std::vector<Edit>& edits, const std::string& architecture,
            gguf_context* gguf) {
   for (const Edit& edit : edits) {
     const std::string key = architecture + "." + edit.key;
-    if (edit.is_float) {
+    if (edit.type == 's') {
+      gguf_set_val_str(gguf, key.c_str(), edit.value.c_str());
+    } else if (edit.type == 'f') {
       gguf_set_val_f32(gguf, key.c_str(), std::strtof(edit.value.c_str(), {}));
     } else {
       gguf_set_val_u32(gguf, key.c_str(), std::atoi(edit.value.c_str()));
