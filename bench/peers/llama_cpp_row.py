@@ -100,9 +100,7 @@ class Decoder:
 
     def warm_up(self, token):
         """Touches all weights, as llama.cpp's own programs do."""
-        llama_cpp.llama_set_warmup(self._context, True)
         self.read([token])
-        llama_cpp.llama_set_warmup(self._context, False)
         memory = llama_cpp.llama_get_memory(self._context)
         llama_cpp.llama_memory_clear(memory, True)
 
