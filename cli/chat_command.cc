@@ -37,8 +37,9 @@ struct ChatFlags {
 
 class Chat {
  public:
-  Chat(Engine* engine, const ChatFlags& flags, SessionOptions options)
-      : conversation_(engine, std::move(options), flags.chat_template.name),
+  Chat(Engine* engine, const ChatFlags& flags, SessionOptions options,
+       ChatOptions chat)
+      : conversation_(engine, std::move(options), std::move(chat)),
         generation_(ResolveGeneration(flags.generation)),
         reader_(MakeLineReader("> ")) {
     conversation_.Reset(flags.chat_template.system_prompt);
@@ -162,15 +163,19 @@ Status Chat::Kv() const {
 Status RunChat(const ChatFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
+  PKV_ASSIGN_OR_RETURN(ChatOptions chat, ResolveTemplate(flags.chat_template));
   PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                        Engine::Load(options));
+  for (const std::string& warning : engine->warnings()) {
+    LogLine("warning: " + warning);
+  }
   SessionOptions session = {.kv = specs.front(),
                             .context_size = flags.model.context_size,
                             .max_new_tokens = flags.generation.predict};
   // A spec that is wrong is an error now, not after the first line.
   PKV_RETURN_IF_ERROR(engine->NewSession(session).status());
-  return Chat(engine.get(), flags, std::move(session)).Loop();
+  return Chat(engine.get(), flags, std::move(session), std::move(chat)).Loop();
 }
 
 }  // namespace

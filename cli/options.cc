@@ -220,6 +220,14 @@ void AddTemplateFlags(CLI::App* app, TemplateFlags* flags) {
   app->add_option("--chat-template", flags->name,
                   "Built-in template to use instead of the model's own")
       ->type_name("NAME");
+  app->add_option("--chat-template-file", flags->file,
+                  "File with a Jinja template to use instead of it")
+      ->type_name("FILE");
+  app->add_option("--chat-template-kwargs", flags->kwargs,
+                  "JSON object of variables for the template")
+      ->type_name("JSON");
+  AddSwitch(app, "--parse-special", &flags->parse_special,
+            "Take control tokens in messages as such");
 }
 
 CLI::Option* AddJson(CLI::App* app, bool* json) {
@@ -293,6 +301,22 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
     if (flags.compute == ComputeName(compute)) options.compute = compute;
   }
   return options;
+}
+
+Result<ChatOptions> ResolveTemplate(const TemplateFlags& flags) {
+  ChatOptions options;
+  options.name = flags.name;
+  options.kwargs = flags.kwargs;
+  options.parse_special = flags.parse_special;
+  if (flags.file.empty()) return options;
+  if (!flags.name.empty()) {
+    return Status::Usage(
+        "--chat-template and --chat-template-file: give one of them");
+  }
+  PKV_ASSIGN_OR_RETURN(options.source, ReadFile(flags.file));
+  if (!options.source.empty()) return options;
+  return Status::Usage(
+      fmt::format("--chat-template-file {}: the file is empty", flags.file));
 }
 
 GenerateOptions ResolveGeneration(const GenerationFlags& flags) {

@@ -38,7 +38,13 @@ struct GenerationFlags {
 
 struct TemplateFlags {
   std::string system_prompt;
-  std::string name;
+  std::string name, file, kwargs;
+  bool parse_special = false;
+
+  bool given() const {
+    return parse_special || !(system_prompt.empty() && name.empty() &&
+                              file.empty() && kwargs.empty());
+  }
 };
 
 // A validator: number within [low, high]; NaN is outside.
@@ -75,6 +81,8 @@ Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags);
 // With the default of $OMP_NUM_THREADS.
 int ResolveThreads(int flag);
 Result<EngineOptions> ResolveEngine(const ModelFlags& flags);
+// Reads the template's file. Errors: kUsage, also where a name is given, too.
+Result<ChatOptions> ResolveTemplate(const TemplateFlags& flags);
 // `cancel` is the process's stop flag.
 GenerateOptions ResolveGeneration(const GenerationFlags& flags);
 

@@ -104,8 +104,10 @@ Status CheckFlags(const RunFlags& flags) {
     return Status::Usage("--chat needs a prompt of text, not --prompt-tokens");
   }
   const TemplateFlags& t = flags.chat_template;
-  if (!flags.chat && !(t.system_prompt.empty() && t.name.empty())) {
-    return Status::Usage("--system-prompt and --chat-template need --chat");
+  if (!flags.chat && t.given()) {
+    return Status::Usage(
+        "--system-prompt, --chat-template, --chat-template-file, "
+        "--chat-template-kwargs and --parse-special need --chat");
   }
   if (flags.logprobs >= 0 && !flags.json) {
     return Status::Usage("--logprobs needs --json");
@@ -177,18 +179,18 @@ Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
   // A byte that is not UTF-8 is counted in the prompt, not in the template.
   PKV_RETURN_IF_ERROR(engine.Tokenize(input.text, {}).status());
   const TemplateFlags& t = flags.chat_template;
-  if (!first) return NextTurn(engine, before, input.text, t.name);
+  PKV_ASSIGN_OR_RETURN(ChatOptions chat, ResolveTemplate(t));
+  if (!first) return NextTurn(engine, before, input.text, chat);
   std::vector<ChatMessage> messages;
   if (!t.system_prompt.empty()) {
     messages.push_back({"system", t.system_prompt});
   }
   messages.push_back({"user", input.text});
   // A context that is only stored waits for its questions.
-  const bool answers =
+  chat.add_assistant =
       flags.save_file.empty() || input.generation.max_tokens != 0;
-  PKV_ASSIGN_OR_RETURN(const std::string text,
-                       engine.ApplyChatTemplate(messages, t.name, answers));
-  return engine.Tokenize(text, {});
+  PKV_ASSIGN_OR_RETURN(const ChatText text, engine.RenderChat(messages, chat));
+  return engine.TokenizeChat(text, /*add_special=*/true);
 }
 
 // Connects the answer's callbacks with the outputs. A write that fails stops
@@ -271,6 +273,9 @@ Result<Loaded> LoadEngine(const RunFlags& flags) {
   const Stopwatch load;
   PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags.model));
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  for (const std::string& warning : engine->warnings()) {
+    LogLine("warning: " + warning);
+  }
   return Loaded{std::move(engine), load.Milliseconds(), nullptr};
 }
 
