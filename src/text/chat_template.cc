@@ -47,7 +47,17 @@ Status CheckMessages(std::span<const ChatMessage> messages) {
 
 Result<Json> ParseKwargs(const std::string& text) {
   if (text.empty()) return Json::object();
-  Json kwargs = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  constexpr int kDeepest = 64;  // what follows recurses into them
+  bool fits = true;
+  const auto note_depth = [&](int depth, Json::parse_event_t, Json&) {
+    fits = fits && depth <= kDeepest;
+    return fits;
+  };
+  Json kwargs = Json::parse(text, note_depth, /*allow_exceptions=*/false);
+  if (!fits) {
+    return Status::Usage(fmt::format(
+        "the variables of the chat template nest more than {} deep", kDeepest));
+  }
   if (kwargs.is_object()) return kwargs;
   return Status::Usage(fmt::format(
       "the variables of the chat template are not a JSON object such as "
@@ -85,7 +95,9 @@ Result<ChatText> Interpret(const ChatModel& model, const std::string& source,
                            Json said, const ChatOptions& options) {
   JinjaInput input;
   input.source = source;
-  input.own = OwnVariables(model, options.add_assistant).dump();
+  // The file's tokens need not be UTF-8.
+  input.own = OwnVariables(model, options.add_assistant)
+                  .dump(-1, ' ', false, Json::error_handler_t::replace);
   input.said = said.dump();
   input.now = model.now.value_or(std::time(nullptr));
   input.limits = model.limits;

@@ -163,6 +163,19 @@ TEST(ChatTemplateTest, OptionsReachTheTemplate) {
   const auto wrong = RenderChat(Model("own"), kUser, options);
   EXPECT_EQ(wrong.status().code(), StatusCode::kUsage);
   EXPECT_THAT(wrong.status().message(), HasSubstr("[1]"));
+  const std::string deep(100000, '[');
+  options.kwargs = "{\"a\": " + deep + std::string(100000, ']') + "}";
+  EXPECT_THAT(RenderChat(Model("own"), kUser, options).status().message(),
+              HasSubstr("nest more than 64 deep"));
+}
+
+TEST(ChatTemplateTest, TokensOfTheFileNeedNotBeUtf8) {
+  ChatModel model = Model("{{ messages[0].content }}");
+  model.tokens["bos_token"] = "\xFF";
+  EXPECT_EQ(RenderChat(model, kUser, {})->text, "Hi");
+  model.source = "{{ 'caf\xC3' }}";
+  EXPECT_THAT(RenderChat(model, kUser, {}).status().message(),
+              HasSubstr("not UTF-8"));
 }
 
 // Programs that would take the machine with them.
