@@ -12,11 +12,10 @@
 namespace pyramidkv {
 namespace {
 
-using testing::HasSubstr;
 using Kind = ChildOutcome::Kind;
 
 TEST(ChildProcessTest, GivesWhatTheWorkReturns) {
-  const std::string large(3 << 20, 'x');
+  std::string large(3 << 20, 'x');
   const ChildOutcome outcome = RunInChild({}, [&] { return large; });
   EXPECT_EQ(outcome.kind, Kind::kOutput);
   EXPECT_EQ(outcome.text, large);
@@ -53,7 +52,7 @@ TEST(ChildProcessThreadedTest, ManyAtOnce) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([t] {
       for (int i = 0; i < 20; ++i) {
-        const std::string text = std::to_string(t * 100 + i);
+        std::string text = std::to_string(t * 100 + i);
         EXPECT_EQ(RunInChild({}, [&] { return text; }).text, text);
       }
     });

@@ -92,7 +92,7 @@ Json OwnVariables(const ChatModel& model, bool add_assistant) {
 }
 
 Result<ChatText> Interpret(const ChatModel& model, const std::string& source,
-                           Json said, const ChatOptions& options) {
+                           const Json& said, const ChatOptions& options) {
   JinjaInput input;
   input.source = source;
   // The file's tokens need not be UTF-8.
@@ -209,7 +209,7 @@ Result<ChatText> RenderChat(const ChatModel& model,
     list.push_back({{"role", m.role}, {"content", m.content}});
   }
   said["messages"] = std::move(list);
-  return Interpret(model, source, std::move(said), options);
+  return Interpret(model, source, said, options);
 }
 
 }  // namespace pyramidkv

@@ -150,9 +150,9 @@ ChatText WithoutMarks(const ChatText& chat, std::string_view mark) {
 std::string UnusedCharacter(std::initializer_list<std::string_view> texts) {
   // The private use area: U+E000 to U+F8FF, three bytes each.
   for (unsigned code = 0xE000; code < 0xF900; ++code) {
-    const std::string character = {static_cast<char>(0xE0 | (code >> 12)),
-                                   static_cast<char>(0x80 | (code >> 6 & 0x3F)),
-                                   static_cast<char>(0x80 | (code & 0x3F))};
+    std::string character = {static_cast<char>(0xE0 | (code >> 12)),
+                             static_cast<char>(0x80 | (code >> 6 & 0x3F)),
+                             static_cast<char>(0x80 | (code & 0x3F))};
     const bool used =
         std::any_of(texts.begin(), texts.end(), [&](std::string_view text) {
           return text.find(character) != text.npos;
