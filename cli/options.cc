@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 
+#include "cli/inputs.h"
 #include "cli/models.h"
 #include "cli/output.h"
 #include "cli/signals.h"
@@ -192,7 +193,8 @@ void AddCacheFlags(CLI::App* app, CacheFlags* flags, bool repeatable) {
 void AddGenerationFlags(CLI::App* app, GenerationFlags* flags) {
   SamplingOptions& s = flags->sampling;
   AddNumber(app, "-n,--predict,--n-predict", &flags->predict,
-            "Tokens to generate; -1: to the end of the answer or the context",
+            "Most tokens to generate [512]; -1: to the end of the answer or "
+            "the context",
             -1, kMaxInt);
   AddNumber(app, "--temp,--temperature", &s.temp,
             "Temperature; 0, the default here (llama.cpp's is 0.8), always "
@@ -230,6 +232,14 @@ void AddTemplateFlags(CLI::App* app, TemplateFlags* flags) {
   app->add_option("--chat-template", flags->name,
                   "Built-in template to use instead of the model's own")
       ->type_name("NAME");
+  app->add_option("--chat-template-file", flags->file,
+                  "File with a Jinja template to use instead of it")
+      ->type_name("FILE");
+  app->add_option("--chat-template-kwargs", flags->kwargs,
+                  "JSON object of variables for the template")
+      ->type_name("JSON");
+  AddSwitch(app, "--parse-special", &flags->parse_special,
+            "Take control tokens in messages as such");
 }
 
 CLI::Option* AddJson(CLI::App* app, bool* json) {
@@ -259,6 +269,17 @@ Result<std::string> MergeCacheType(const std::string& spec,
     if (key != "type") break;
   }
   return given ? spec : SetCacheSpecValue(spec, key, value);
+}
+
+std::string KeepShortContexts(const std::string& spec, int context_size) {
+  const std::optional<std::string> keep = CacheSpecValue(spec, "keep");
+  if (!keep || *keep == "1") return spec;
+  for (const char* key : {"from", "tokens", "memory"}) {
+    if (CacheSpecValue(spec, key)) return spec;
+  }
+  const int from = context_size > 0 ? std::min(kCompressFrom, context_size / 2)
+                                    : kCompressFrom;
+  return SetCacheSpecValue(spec, "from", fmt::format("{}", from));
 }
 
 Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags) {
@@ -311,6 +332,9 @@ Result<EngineOptions> ResolveEngine(const ModelFlags& flags) {
 Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const EngineOptions options, ResolveEngine(flags));
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Load(options));
+  for (const std::string& warning : engine->warnings()) {
+    LogLine("warning: " + warning);
+  }
   // In memory by now: the weights, and no cache. Pages of the file that
   // were given back stay where they are.
   if (flags.lock_memory && mlockall(MCL_CURRENT | MCL_ONFAULT) != 0) {
@@ -322,9 +346,25 @@ Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags) {
   return engine;
 }
 
+Result<ChatOptions> ResolveTemplate(const TemplateFlags& flags) {
+  ChatOptions options;
+  options.name = flags.name;
+  options.kwargs = flags.kwargs;
+  options.parse_special = flags.parse_special;
+  if (flags.file.empty()) return options;
+  if (!flags.name.empty()) {
+    return Status::Usage(
+        "--chat-template and --chat-template-file: give one of them");
+  }
+  PKV_ASSIGN_OR_RETURN(options.source, ReadFile(flags.file));
+  if (!options.source.empty()) return options;
+  return Status::Usage(
+      fmt::format("--chat-template-file {}: the file is empty", flags.file));
+}
+
 GenerateOptions ResolveGeneration(const GenerationFlags& flags) {
   GenerateOptions options;
-  options.max_tokens = flags.predict;
+  options.max_tokens = flags.predict.value_or(kPredict);
   options.ignore_eos = flags.ignore_eos;
   options.stop = flags.stop;
   options.sampling = flags.sampling;

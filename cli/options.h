@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,8 +31,10 @@ struct CacheFlags {
   std::string type, type_k, type_v;  // empty: not given
 };
 
+constexpr int kPredict = 512;  // where -n is not given
+
 struct GenerationFlags {
-  int predict = -1;
+  std::optional<int> predict;
   int64_t seed = 0;  // -1: a random one
   bool ignore_eos = false;
   std::vector<std::string> stop;
@@ -40,7 +43,13 @@ struct GenerationFlags {
 
 struct TemplateFlags {
   std::string system_prompt;
-  std::string name;
+  std::string name, file, kwargs;
+  bool parse_special = false;
+
+  bool given() const {
+    return parse_special || !(system_prompt.empty() && name.empty() &&
+                              file.empty() && kwargs.empty());
+  }
 };
 
 // A validator: number within [low, high]; NaN is outside.
@@ -74,12 +83,21 @@ Result<std::string> MergeCacheType(const std::string& spec,
 // The specs with the types merged in; {"full"} where none was given.
 Result<std::vector<std::string>> ResolveSpecs(const CacheFlags& flags);
 
+// For a spec whose budget is a share of what was seen (`keep`): a context of
+// fewer than kCompressFrom tokens stays whole, since it loses more than it
+// saves (docs/policies.md). Half of a context (0: the model's) that is not
+// much longer. A spec that says `from` itself stays as it is.
+constexpr int kCompressFrom = 512;
+std::string KeepShortContexts(const std::string& spec, int context_size);
+
 // With the default of $OMP_NUM_THREADS.
 int ResolveThreads(int flag);
 Result<EngineOptions> ResolveEngine(const ModelFlags& flags);
 // The model, with its memory locked if that is asked for and the system allows
 // it; a warning says if it does not.
 Result<std::unique_ptr<Engine>> LoadModel(const ModelFlags& flags);
+// Reads the template's file. Errors: kUsage, also where a name is given, too.
+Result<ChatOptions> ResolveTemplate(const TemplateFlags& flags);
 // `cancel` is the process's stop flag.
 GenerateOptions ResolveGeneration(const GenerationFlags& flags);
 

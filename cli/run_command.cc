@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "cli/answer_notes.h"
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "cli/json_output.h"
@@ -45,24 +46,11 @@ struct RunResult {
   Generation generation;
   Timings timings;
   KvReport kv;
+  int context_size = 0;
   int restored_tokens = 0;
   std::optional<double> restore_ms;
   std::optional<StoredSession> saved;
 };
-
-Result<std::string> PromptText(const RunFlags& flags) {
-  if (flags.prompt) return *flags.prompt;
-  if (!flags.prompt_file.empty()) {
-    PKV_ASSIGN_OR_RETURN(std::string text, ReadFile(flags.prompt_file));
-    return DropTrailingNewline(std::move(text));
-  }
-  if (isatty(STDIN_FILENO) == 1) {
-    if (!flags.load_file.empty()) return std::string();
-    return Status::Usage("no prompt: give -p TEXT or -f FILE, or pipe it in");
-  }
-  PKV_ASSIGN_OR_RETURN(std::string text, ReadStdin());
-  return DropTrailingNewline(std::move(text));
-}
 
 // Fails now, not only once all work is done.
 Status CheckRunOutputs(const RunFlags& flags) {
@@ -73,12 +61,14 @@ Status CheckRunOutputs(const RunFlags& flags) {
        OutputKind::kSession},
       {"--logits", flags.logits_file, OutputKind::kLogits},
       {"--kv-trace", flags.trace_file, OutputKind::kLines}};
-  const PlannedInput inputs[] = {
+  std::vector<PlannedInput> inputs = {
       ModelInput(flags.model.path),
-      {"--file", flags.prompt_file},
       {"--prompt-tokens", flags.prompt_tokens_file},
       {"--force-tokens", flags.force_tokens_file},
       {"--load-session", flags.load_file, /*is_session=*/true}};
+  for (const std::string& file : flags.prompt.files) {
+    inputs.push_back({"--file", file});
+  }
   return CheckOutputs(outputs, inputs, flags.force);
 }
 
@@ -107,26 +97,45 @@ Status CheckSessionFlags(const RunFlags& flags) {
   return {};
 }
 
-Status CheckFlags(const RunFlags& flags) {
-  const int prompts = (flags.prompt ? 1 : 0) +
-                      (flags.prompt_file.empty() ? 0 : 1) +
-                      (flags.prompt_tokens_file.empty() ? 0 : 1);
-  if (prompts > 1) {
-    return Status::Usage(
-        "more than one prompt: give one of --prompt, --file and "
-        "--prompt-tokens");
+Status CheckTemplateFlags(const RunFlags& flags) {
+  const bool ids = !flags.prompt_tokens_file.empty();
+  if (flags.chat && flags.no_chat) {
+    return Status::Usage("--chat and --no-chat: give one of them");
   }
-  if (flags.chat && !flags.prompt_tokens_file.empty()) {
+  if (flags.chat && ids) {
     return Status::Usage("--chat needs a prompt of text, not --prompt-tokens");
   }
-  const TemplateFlags& t = flags.chat_template;
-  if (!flags.chat && !(t.system_prompt.empty() && t.name.empty())) {
-    return Status::Usage("--system-prompt and --chat-template need --chat");
+  const bool raw = flags.no_chat || ids || !(flags.chat || flags.for_people);
+  if (!raw || !flags.chat_template.given()) return {};
+  return Status::Usage(
+      "--system-prompt, --chat-template, --chat-template-file, "
+      "--chat-template-kwargs and --parse-special need --chat");
+}
+
+Status CheckFlags(const RunFlags& flags) {
+  const bool text = flags.prompt.question || !flags.prompt.files.empty();
+  if (text && !flags.prompt_tokens_file.empty()) {
+    return Status::Usage(
+        "--prompt-tokens is the whole prompt: leave out --prompt and --file");
   }
   if (flags.logprobs >= 0 && !flags.json) {
     return Status::Usage("--logprobs needs --json");
   }
+  PKV_RETURN_IF_ERROR(CheckTemplateFlags(flags));
   return CheckSessionFlags(flags);
+}
+
+Status CheckPrompt(const RunFlags& flags, const RunInput& input) {
+  // After a stored session the answer may start at once.
+  if (!input.text.empty() || !input.ids.empty() || !flags.load_file.empty()) {
+    return {};
+  }
+  const bool given = flags.prompt.question || !flags.prompt.files.empty() ||
+                     !flags.prompt_tokens_file.empty() ||
+                     isatty(STDIN_FILENO) == 0;
+  return Status::Usage(given ? "the prompt is empty"
+                             : "no prompt: give -p TEXT or -f FILE, or pipe "
+                               "it in");
 }
 
 Result<RunInput> ReadInput(const RunFlags& flags) {
@@ -135,21 +144,21 @@ Result<RunInput> ReadInput(const RunFlags& flags) {
   RunInput input;
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
-  input.spec = specs.front();
+  const bool text = flags.prompt_tokens_file.empty();
+  input.spec = flags.for_people && text
+                   ? KeepShortContexts(specs.front(), flags.model.context_size)
+                   : specs.front();
   if (!flags.prompt_tokens_file.empty()) {
     PKV_ASSIGN_OR_RETURN(input.ids, ReadIdFile(flags.prompt_tokens_file));
   } else {
-    PKV_ASSIGN_OR_RETURN(input.text, PromptText(flags));
+    PKV_ASSIGN_OR_RETURN(input.text, PromptText(flags.prompt));
   }
-  // Behind a stored session the answer may start at once.
-  if (input.text.empty() && input.ids.empty() && flags.load_file.empty()) {
-    return Status::Usage("the prompt is empty");
-  }
+  PKV_RETURN_IF_ERROR(CheckPrompt(flags, input));
   input.generation = ResolveGeneration(flags.generation);
   input.generation.logprobs = flags.logprobs;
   if (!flags.force_tokens_file.empty()) {
     PKV_ASSIGN_OR_RETURN(input.forced, ReadIdFile(flags.force_tokens_file));
-    if (flags.generation.predict < 0) {
+    if (flags.generation.predict.value_or(-1) < 0) {
       input.generation.max_tokens = static_cast<int>(input.forced.size());
     }
     input.generation.forced = input.forced;
@@ -178,6 +187,27 @@ Status CloseOutputs(RunOutputs* outputs) {
   return first;
 }
 
+bool EndsTurns(const Engine& engine, std::span<const int> tokens) {
+  return std::any_of(tokens.begin(), tokens.end(),
+                     [&](int id) { return engine.IsEndOfGeneration(id); });
+}
+
+// Whether the template writes the prompt. A stored context goes on as it was
+// begun.
+bool Templated(const RunFlags& flags, const Engine& engine,
+               std::span<const int> before) {
+  if (flags.chat || flags.no_chat || !flags.for_people) return flags.chat;
+  if (!flags.prompt_tokens_file.empty()) return false;
+  if (!flags.load_file.empty()) return EndsTurns(engine, before);
+  return engine.has_chat_template() || flags.chat_template.given();
+}
+
+// Raw prompts are for measuring: what they begin may well repeat itself.
+bool EndsLoops(const RunFlags& flags, const RunInput& input, bool templated) {
+  return flags.for_people && templated && input.forced.empty() &&
+         !flags.generation.ignore_eos;
+}
+
 Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
                                    const Engine& engine,
                                    std::span<const int> before) {
@@ -190,22 +220,24 @@ Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
     return input.ids;
   }
   const bool first = flags.load_file.empty();
-  if (!flags.chat) return engine.Tokenize(input.text, {.add_special = first});
+  if (!Templated(flags, engine, before)) {
+    return engine.Tokenize(input.text, {.add_special = first});
+  }
   // A byte that is not UTF-8 is counted in the prompt, not in the template.
   PKV_RETURN_IF_ERROR(engine.Tokenize(input.text, {}).status());
   const TemplateFlags& t = flags.chat_template;
-  if (!first) return NextTurn(engine, before, input.text, t.name);
+  PKV_ASSIGN_OR_RETURN(ChatOptions chat, ResolveTemplate(t));
+  if (!first) return NextTurn(engine, before, input.text, chat);
   std::vector<ChatMessage> messages;
   if (!t.system_prompt.empty()) {
     messages.push_back({"system", t.system_prompt});
   }
   messages.push_back({"user", input.text});
   // A context that is only stored waits for its questions.
-  const bool answers =
+  chat.add_assistant =
       flags.save_file.empty() || input.generation.max_tokens != 0;
-  PKV_ASSIGN_OR_RETURN(const std::string text,
-                       engine.ApplyChatTemplate(messages, t.name, answers));
-  return engine.Tokenize(text, {});
+  PKV_ASSIGN_OR_RETURN(const ChatText text, engine.RenderChat(messages, chat));
+  return engine.TokenizeChat(text, /*add_special=*/true);
 }
 
 // Connects the answer's callbacks with the outputs. A write that fails stops
@@ -316,12 +348,50 @@ Status FillPromptCache(const RunFlags& flags, Session* session) {
   return session->Save(flags.prompt_cache_file);
 }
 
+// `run` with the flags that name the prompt, for a line that can be typed.
+std::string CommandOf(const RunFlags& flags) {
+  const auto quoted = [](const std::string& word) {
+    const bool plain = word.find_first_of(" '\"\\$`&|;<>()*?!#~") == word.npos;
+    return plain ? word : fmt::format("\"{}\"", word);
+  };
+  std::string command = "pyramidkv run";
+  if (!flags.model.path.empty()) command += " -m " + quoted(flags.model.path);
+  for (const std::string& file : flags.prompt.files) {
+    command += " -f " + quoted(file);
+  }
+  if (flags.prompt.question) command += " -p QUESTION";
+  return command;
+}
+
+// Takes its time in ms. Where people asked, they are told what would fit.
+Result<double> ReadPrompt(const RunFlags& flags, const ModelInfo& model,
+                          std::span<const int> prompt, Session* session) {
+  const int64_t end = session->position() + std::ssize(prompt);
+  const std::string note = TrainedNote(model, session->context_size(), end);
+  if (flags.for_people && !note.empty()) LogLine(note);
+  ProgressBar bar("reading", std::ssize(prompt), "tokens");
+  const Stopwatch prefill;
+  Status read = session->Read(prompt, bar.Callback());
+  bar.Clear();
+  if (read.code() == StatusCode::kDoesNotFit && flags.for_people &&
+      flags.load_file.empty() && end > session->context_size()) {
+    return Status::DoesNotFit(
+        TooLongNote({.tokens = end,
+                     .context_size = session->context_size(),
+                     .trained = model.context_length,
+                     .command = CommandOf(flags)}));
+  }
+  PKV_RETURN_IF_ERROR(read);
+  return prefill.Milliseconds();
+}
+
 Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
                           Loaded* loaded, RunOutputs* outputs) {
   RunResult result;
   Engine* const engine = loaded->engine.get();
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                        OpenSession(flags, input, loaded, &result));
+  const bool templated = Templated(flags, *engine, session->tokens());
   PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
                        PromptIds(flags, input, *engine, session->tokens()));
   if (!flags.prompt_cache_file.empty()) {
@@ -336,15 +406,13 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   const InterruptScope scope;
   double prefill_ms = 0;
   if (!prompt.empty() || !result.restore_ms) {
-    ProgressBar bar("reading", std::ssize(prompt), "tokens");
-    const Stopwatch prefill;
-    PKV_RETURN_IF_ERROR(session->Read(prompt, bar.Callback()));
-    prefill_ms = prefill.Milliseconds();
-    bar.Clear();
+    PKV_ASSIGN_OR_RETURN(
+        prefill_ms, ReadPrompt(flags, engine->info(), prompt, session.get()));
     PKV_RETURN_IF_ERROR(FillPromptCache(flags, session.get()));
   }
 
   GenerateOptions options = input.generation;
+  options.stop_loops = EndsLoops(flags, input, templated);
   Attach(!flags.json, outputs, &options);
   PKV_ASSIGN_OR_RETURN(result.generation,
                        Answer(session.get(), options, outputs));
@@ -353,6 +421,7 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   result.timings = MakeTimings(loaded->ms, prefill_ms, result.prompt_tokens,
                                result.generation);
   result.kv = session->Report();
+  result.context_size = session->context_size();
   if (!flags.save_file.empty()) {
     PKV_RETURN_IF_ERROR(SaveSession(flags, session.get(), &result));
   }
@@ -368,6 +437,7 @@ Json RunJson(const RunFlags& flags, const RunResult& result) {
     json["logprobs"] = LogprobsJson(result.generation.tokens);
   }
   json["finish_reason"] = result.generation.finish_reason;
+  json["stop_reason"] = result.generation.stop_reason;
   json["timings"] = TimingsJson(result.timings);
   json["kv"] = KvJson(result.kv);
   if (result.restore_ms) {
@@ -383,6 +453,8 @@ void LogSummary(const RunResult& result) {
   for (const std::string& warning : result.kv.warnings) {
     LogLine("warning: " + warning);
   }
+  const std::string note = EndNote(result.generation, result.context_size);
+  if (!note.empty()) LogLine(note);
   const Timings& t = result.timings;
   std::string text;
   if (result.restore_ms) {
@@ -447,7 +519,7 @@ Status RunPrompt(const RunFlags& flags) {
 Status RunQuestions(RunFlags flags, std::span<const std::string> questions) {
   Loaded loaded;
   for (const std::string& question : questions) {
-    flags.prompt = question;
+    flags.prompt.question = question;
     flags.many = true;
     PKV_ASSIGN_OR_RETURN(const RunInput input, ReadInput(flags));
     if (loaded.engine == nullptr) {
@@ -465,15 +537,21 @@ Status RunQuestions(RunFlags flags, std::span<const std::string> questions) {
 namespace {
 
 void AddPromptFlags(CLI::App* app, RunFlags* flags) {
-  app->add_option("-p,--prompt", flags->prompt, "The prompt, verbatim")
+  app->add_option("-p,--prompt", flags->prompt.question,
+                  "The prompt, or a question about the documents")
       ->type_name("TEXT");
-  app->add_option("-f,--file", flags->prompt_file,
-                  "File with the prompt [standard input]")
+  app->add_option("-f,--file", flags->prompt.files,
+                  "Document in plain text, or \"-\"; may be given several "
+                  "times [standard input]")
       ->type_name("FILE");
+  AddSwitch(app, "--verbatim", &flags->prompt.verbatim,
+            "Take documents byte for byte, whatever they are");
   app->add_option("--prompt-tokens", flags->prompt_tokens_file,
                   "File with the prompt's token ids: numbers or a JSON list")
       ->type_name("FILE");
   AddSwitch(app, "--chat", &flags->chat, "Put the prompt in the chat template");
+  AddSwitch(app, "--no-chat", &flags->no_chat,
+            "Let the model go on with the prompt as it is");
 }
 
 void AddOutputFlags(CLI::App* app, RunFlags* flags) {
@@ -513,6 +591,8 @@ void AddSaveSession(CLI::App* app, std::string* path) {
 
 Command AddRunCommand(CLI::App& root) {
   auto flags = std::make_shared<RunFlags>();
+  flags->for_people = true;
+  flags->prompt.takes_stdin = true;
   CLI::App* app = root.add_subcommand("run", "One prompt to a completion");
   AddRunFlags(app, flags.get());
   AddSaveSession(app, &flags->save_file);

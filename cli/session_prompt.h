@@ -17,8 +17,7 @@ namespace pyramidkv::cli {
 // be told apart.
 Result<std::vector<int>> NextTurn(const Engine& engine,
                                   std::span<const int> before,
-                                  const std::string& text,
-                                  const std::string& chat_template);
+                                  const std::string& text, ChatOptions chat);
 
 }  // namespace pyramidkv::cli
 

@@ -61,8 +61,10 @@ file(GLOB _llama_licence
      ${_llama_lib_dir}/../llama_cpp_python-*.dist-info/licenses/LICENSE*)
 if(_llama_licence)
   install(FILES ${_llama_licence} DESTINATION ${_doc}
-          RENAME LICENSE.llama.cpp)
+          RENAME LICENSE.llama-cpp-python)
 endif()
+install(FILES ${PYRAMIDKV_LLAMA_SOURCES}/LICENSE DESTINATION ${_doc}
+        RENAME LICENSE.llama.cpp)
 
 install(EXPORT pyramidkvTargets NAMESPACE pyramidkv:: DESTINATION ${_config})
 configure_package_config_file(

@@ -25,8 +25,8 @@ Status Answer(const std::string& model, const std::string& question) {
   PKV_ASSIGN_OR_RETURN(auto session,
                        engine->NewSession({.kv = "snapkv-wide,keep=0.3"}));
   const std::vector<ChatMessage> chat = {{"user", question}};
-  PKV_ASSIGN_OR_RETURN(auto text, engine->ApplyChatTemplate(chat, "", true));
-  PKV_ASSIGN_OR_RETURN(auto prompt, engine->Tokenize(text, {}));
+  PKV_ASSIGN_OR_RETURN(auto text, engine->RenderChat(chat, {}));
+  PKV_ASSIGN_OR_RETURN(auto prompt, engine->TokenizeChat(text, true));
   PKV_RETURN_IF_ERROR(session->Read(prompt, {}));  // then it is compressed
   PKV_ASSIGN_OR_RETURN(auto answer, session->Generate({.max_tokens = 64}));
   std::cout << answer.text << "\n";

@@ -34,9 +34,8 @@ Status Ask(Engine& engine, const std::string& path,
            const std::string& question) {
   PKV_ASSIGN_OR_RETURN(auto session, engine.LoadSession(path, {}));
   const std::vector<ChatMessage> chat = {{"user", question}};
-  PKV_ASSIGN_OR_RETURN(auto turn, engine.ApplyChatTemplate(chat, "", true));
-  PKV_ASSIGN_OR_RETURN(auto tokens,
-                       engine.Tokenize(turn, {.add_special = false}));
+  PKV_ASSIGN_OR_RETURN(auto turn, engine.RenderChat(chat, {}));
+  PKV_ASSIGN_OR_RETURN(auto tokens, engine.TokenizeChat(turn, false));
   PKV_RETURN_IF_ERROR(session->Read(tokens, {}));
   PKV_ASSIGN_OR_RETURN(auto answer, session->Generate({.max_tokens = 32}));
   std::cout << question << "\n  " << answer.text << "\n";

@@ -90,7 +90,7 @@ struct BatchRequest {
   std::vector<int> tokens;
   std::vector<ChatMessage> messages;
   std::string text;
-  std::string chat_template;  // of messages; empty: the model's own
+  ChatOptions chat;  // of messages; they end with the answer's header
 
   // Its callbacks are called from Step. max_tokens < 0 plans for the rest of
   // the context.

@@ -4,7 +4,9 @@
 //   PKV_ASSIGN_OR_RETURN(auto engine, Engine::Load({.model_path = model}));
 //   PKV_ASSIGN_OR_RETURN(auto session,
 //                        engine->NewSession({.kv = "snapkv-wide,keep=0.3"}));
-//   PKV_ASSIGN_OR_RETURN(auto prompt, engine->Tokenize(text, {}));
+//   const std::vector<ChatMessage> chat = {{"user", question}};
+//   PKV_ASSIGN_OR_RETURN(auto text, engine->RenderChat(chat, {}));
+//   PKV_ASSIGN_OR_RETURN(auto prompt, engine->TokenizeChat(text, true));
 //   PKV_RETURN_IF_ERROR(session->Read(prompt, {}));  // then it is compressed
 //   PKV_ASSIGN_OR_RETURN(auto answer, session->Generate({.max_tokens = 64}));
 //
@@ -26,6 +28,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "pyramidkv/kv_report.h"
@@ -72,13 +75,35 @@ struct ModelInfo {
 };
 
 struct TokenizeOptions {
-  bool add_special = true;    // BOS and the like, as the model says
+  bool add_special = true;    // BOS, as the model says; never a second one
   bool parse_special = true;  // "<|im_start|>" is one control token
 };
 
 struct ChatMessage {
-  std::string role;  // system, user or assistant
+  std::string role;  // system, user, assistant or tool
   std::string content;
+};
+
+// How messages become a prompt; by the model's own template, unless `name` or
+// `source` is given.
+struct ChatOptions {
+  std::string name = {};    // of a built-in template, or
+  std::string source = {};  // a template, in Jinja
+  // A JSON object of variables that the template reads, such as
+  // {"enable_thinking": false}; tools and documents, too.
+  std::string kwargs = {};
+  bool add_assistant = true;   // end with the header of the answer
+  bool parse_special = false;  // control tokens in messages are such
+};
+
+// A chat as its template writes it.
+struct ChatText {
+  std::string text;
+  // Ascending ranges [first, second) of bytes that messages say, not the
+  // template: control tokens there are text. Empty with parse_special.
+  std::vector<std::pair<size_t, size_t>> said = {};
+
+  ChatText From(size_t offset) const;  // its end, from a byte on
 };
 
 // Names and defaults of llama.cpp's flags. temp <= 0 is greedy.
@@ -223,11 +248,20 @@ class Engine {
       std::string_view text, const TokenizeOptions& options) const = 0;
   virtual std::string Detokenize(std::span<const int> tokens) const = 0;
   virtual bool IsEndOfGeneration(int token) const = 0;
-  // The model's own template, or the built-in one called `name`.
-  // `add_assistant` ends with the header of the answer.
-  virtual Result<std::string> ApplyChatTemplate(
-      std::span<const ChatMessage> messages, std::string_view name,
-      bool add_assistant) const = 0;
+  virtual bool has_chat_template() const = 0;  // the file's own
+  // Templates are programs of strangers: this one runs in a process of its own
+  // with bounded time, memory, stack and output.
+  // Errors: kUsage for a name, role, message or kwargs that cannot be; kModel
+  // for a template that is missing, raises, or passes a bound.
+  virtual Result<ChatText> RenderChat(std::span<const ChatMessage> messages,
+                                      const ChatOptions& options) const = 0;
+  // The ids of a rendered chat. add_special: with BOS where the model wants it
+  // and the template did not write it. Errors: kUsage, as Tokenize.
+  virtual Result<std::vector<int>> TokenizeChat(const ChatText& chat,
+                                                bool add_special) const = 0;
+
+  // Faults of the file that do no harm, a sentence each.
+  virtual std::span<const std::string> warnings() const = 0;
 
   virtual Result<std::unique_ptr<Session>> NewSession(
       const SessionOptions& options) = 0;

@@ -85,7 +85,7 @@ class ModelLoader {
   Status Run() {
     PKV_ASSIGN_OR_RETURN(model_.params_, ReadHyperParams(file_));
     architecture_ = FindArchitecture(model_.params_.architecture);
-    PKV_RETURN_IF_ERROR(ValidateTokenizer(file_));
+    PKV_RETURN_IF_ERROR(ValidateTokenizer(file_, &model_.warnings_));
     PKV_RETURN_IF_ERROR(file_.CheckTensorData());
     PKV_RETURN_IF_ERROR(LoadEnds());
     PKV_RETURN_IF_ERROR(LoadRopeFactors());

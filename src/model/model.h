@@ -132,6 +132,8 @@ class Model {
   const WeightMatrix& output() const { return output_; }
   int64_t parameters() const { return parameters_; }
   int64_t file_bytes() const { return file_bytes_; }
+  // Faults of the file that do no harm.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   const ModelFingerprint& fingerprint() const { return fingerprint_; }
 
  private:
@@ -148,6 +150,7 @@ class Model {
   std::vector<float> output_norm_;
   int64_t parameters_ = 0;
   int64_t file_bytes_ = 0;
+  std::vector<std::string> warnings_;
   ModelFingerprint fingerprint_;
 };
 

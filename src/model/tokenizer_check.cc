@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,13 +20,18 @@ std::string ByteTokenText(int byte) { return fmt::format("<0x{:02X}>", byte); }
 
 class TokenizerChecker {
  public:
-  explicit TokenizerChecker(const GgufFile& file) : file_(file) {}
+  TokenizerChecker(const GgufFile& file, std::vector<std::string>* warnings)
+      : file_(file), warnings_(*warnings) {}
 
   Status Check() {
     PKV_RETURN_IF_ERROR(CheckModel());
     PKV_RETURN_IF_ERROR(CheckTokens());
     PKV_RETURN_IF_ERROR(CheckTypesAndScores());
-    PKV_RETURN_IF_ERROR(model_ == "llama" ? CheckByteTokens() : CheckMerges());
+    if (model_ == "llama") {
+      CheckByteTokens();
+    } else {
+      PKV_RETURN_IF_ERROR(file_.Strings("tokenizer.ggml.merges").status());
+    }
     PKV_RETURN_IF_ERROR(CheckIds());
     return CheckSettings();
   }
@@ -101,35 +107,49 @@ class TokenizerChecker {
            (c >= 'a' && c <= 'f');
   }
 
-  // Text falls back to these; libllama throws where one is missing.
-  Status CheckByteTokens() const {
+  // Text falls back to these; a text that needs one that is missing is refused
+  // when it comes.
+  void CheckByteTokens() {
+    int missing = 0;
+    std::string first;
     for (int byte = 0; byte < 256; ++byte) {
       const std::string text = ByteTokenText(byte);
       const std::string raw(1, static_cast<char>(byte));
-      if (!ids_.contains(text) && !ids_.contains(raw)) {
-        return file_.Error(
-            fmt::format("key {} has no token {}", kTokens, text));
-      }
+      if (ids_.contains(text) || ids_.contains(raw)) continue;
+      if (missing++ == 0) first = text;
     }
-    return {};
+    if (missing == 0) return;
+    Warn(fmt::format("key {} has no token {}{}: text that needs one is refused",
+                     kTokens, first,
+                     missing == 1 ? ""
+                                  : fmt::format(" nor those of {} more bytes",
+                                                missing - 1)));
   }
 
-  Status CheckMerges() const {
-    return file_.Strings("tokenizer.ggml.merges").status();
+  void Warn(const std::string& text) {
+    warnings_.push_back(file_.Error(text).message());
   }
 
+  // libllama takes its own id in place of one outside of the vocabulary.
   // "seperator" is how the key is spelt in files.
-  Status CheckIds() const {
+  Status CheckIds() {
     constexpr std::string_view kNames[] = {
         "bos",     "eos",       "eot",       "eom",     "unknown",
         "padding", "seperator", "separator", "mask",    "cls",
         "fim_pre", "fim_suf",   "fim_mid",   "fim_pad", "fim_rep",
         "fim_sep", "prefix",    "suffix",    "middle"};
-    const int64_t last = static_cast<int64_t>(tokens_.size()) - 1;
+    const auto tokens = static_cast<int64_t>(tokens_.size());
     for (std::string_view name : kNames) {
       const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
       if (!file_.Has(key)) continue;
-      PKV_RETURN_IF_ERROR(file_.Int(key, 0, last).status());
+      PKV_ASSIGN_OR_RETURN(
+          const int64_t id,
+          file_.Int(key, 0, std::numeric_limits<uint32_t>::max()));
+      if (id < tokens) continue;
+      Warn(
+          fmt::format("key {} is {}, outside the vocabulary of {} tokens: it "
+                      "is ignored",
+                      key, id, tokens));
     }
     return {};
   }
@@ -148,6 +168,7 @@ class TokenizerChecker {
   }
 
   const GgufFile& file_;
+  std::vector<std::string>& warnings_;
   std::string model_;
   std::vector<const char*> tokens_;
   std::unordered_map<std::string, size_t> ids_;
@@ -155,8 +176,9 @@ class TokenizerChecker {
 
 }  // namespace
 
-Status ValidateTokenizer(const GgufFile& file) {
-  return TokenizerChecker(file).Check();
+Status ValidateTokenizer(const GgufFile& file,
+                         std::vector<std::string>* warnings) {
+  return TokenizerChecker(file, warnings).Check();
 }
 
 }  // namespace pyramidkv

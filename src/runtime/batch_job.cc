@@ -73,11 +73,12 @@ Status BatchJob::FindPrompt() {
           "messages begin a context, and the request has one: give the next "
           "turn as text or tokens");
     }
+    request_.chat.add_assistant = true;
     PKV_ASSIGN_OR_RETURN(
-        const std::string text,
-        tokenizer.ApplyChatTemplate(request_.messages, request_.chat_template,
-                                    /*add_assistant=*/true));
-    PKV_ASSIGN_OR_RETURN(request_.tokens, tokenizer.Tokenize(text, {}));
+        const ChatText chat,
+        tokenizer.RenderChat(request_.messages, request_.chat));
+    PKV_ASSIGN_OR_RETURN(request_.tokens,
+                         tokenizer.TokenizeChat(chat, /*add_special=*/true));
   } else if (!request_.text.empty()) {
     PKV_ASSIGN_OR_RETURN(
         request_.tokens,

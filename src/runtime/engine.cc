@@ -103,10 +103,19 @@ class EngineImpl final : public Engine {
   bool IsEndOfGeneration(int token) const override {
     return tokenizer_->IsEndOfGeneration(token);
   }
-  Result<std::string> ApplyChatTemplate(std::span<const ChatMessage> messages,
-                                        std::string_view name,
-                                        bool add_assistant) const override {
-    return tokenizer_->ApplyChatTemplate(messages, name, add_assistant);
+  bool has_chat_template() const override {
+    return !tokenizer_->chat_template().empty();
+  }
+  Result<ChatText> RenderChat(std::span<const ChatMessage> messages,
+                              const ChatOptions& options) const override {
+    return tokenizer_->RenderChat(messages, options);
+  }
+  Result<std::vector<int>> TokenizeChat(const ChatText& chat,
+                                        bool add_special) const override {
+    return tokenizer_->TokenizeChat(chat, add_special);
+  }
+  std::span<const std::string> warnings() const override {
+    return model_->warnings();
   }
 
   Result<std::unique_ptr<Session>> NewSession(

@@ -331,7 +331,7 @@ TEST_F(SchedulerTest, TakesTextAndMessages) {
   Submit(batch.get(), "text", std::move(text));
   BatchRequest chat;
   chat.messages = {{"user", "hello"}};
-  chat.chat_template = "chatml";
+  chat.chat.name = "chatml";
   chat.generate.max_tokens = 2;
   Submit(batch.get(), "chat", std::move(chat));
   Run(batch.get());
@@ -339,8 +339,8 @@ TEST_F(SchedulerTest, TakesTextAndMessages) {
             std::ssize(*engine_->Tokenize("hello there", {})));
   const std::vector<ChatMessage> messages = {{"user", "hello"}};
   EXPECT_EQ(results_["chat"].prompt_tokens,
-            std::ssize(*engine_->Tokenize(
-                *engine_->ApplyChatTemplate(messages, "chatml", true), {})));
+            std::ssize(*engine_->TokenizeChat(
+                *engine_->RenderChat(messages, {.name = "chatml"}), true)));
 }
 
 TEST_F(SchedulerTest, RefusesWhatIsWrongBeforeItIsQueued) {

@@ -1,30 +1,40 @@
-// Chat templates: messages to the prompt that a model was trained on, by
-// libllama's list of known templates (it does not interpret Jinja).
+// Chat templates: messages to the prompt that a model was trained on. Its own
+// template is Jinja; the built-in ones are libllama's fixed list.
 
 #ifndef PYRAMIDKV_TEXT_CHAT_TEMPLATE_H_
 #define PYRAMIDKV_TEXT_CHAT_TEMPLATE_H_
 
+#include <ctime>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "base/child_process.h"
 #include "pyramidkv/engine.h"
 #include "pyramidkv/status.h"
+#include "text/control_tokens.h"
 
 namespace pyramidkv {
 
-// Names that RenderChat takes, sorted.
+// A model, as far as templates know it.
+struct ChatModel {
+  std::string source;  // its own template; empty: none
+  // Variables of all templates: bos_token and the like.
+  std::map<std::string, std::string> tokens = {};
+  SpecialTokens special = SpecialTokens();
+  std::optional<std::time_t> now = {};  // none: the clock's
+  ChildLimits limits = {};
+};
+
+// Names of ChatOptions, sorted.
 std::vector<std::string> BuiltinChatTemplates();
 
-// Writes `messages` by the built-in template `name` or, where it is empty, by
-// `model_template` (the Jinja text in the model file; empty if it has none).
-// Errors: kUsage for an unknown name, a role other than system, user and
-// assistant, or a NUL byte; kModel for a model template that libllama does
-// not recognise.
-Result<std::string> RenderChat(std::string_view model_template,
-                               std::span<const ChatMessage> messages,
-                               std::string_view name, bool add_assistant);
+// As Engine::RenderChat.
+Result<ChatText> RenderChat(const ChatModel& model,
+                            std::span<const ChatMessage> messages,
+                            const ChatOptions& options);
 
 }  // namespace pyramidkv
 

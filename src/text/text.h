@@ -33,12 +33,12 @@ class Tokenizer {
   std::string Detokenize(std::span<const int> tokens, bool special) const;
   bool IsEndOfGeneration(int token) const;
 
-  // The model's own template (name empty) or a built-in one by name.
-  // Errors: kUsage for a name that is not known (lists the names), kModel
-  // for a model template that libllama cannot apply (says --chat-template).
-  Result<std::string> ApplyChatTemplate(std::span<const ChatMessage> messages,
-                                        std::string_view name,
-                                        bool add_assistant) const;
+  // As Engine's functions of these names.
+  const std::string& chat_template() const;
+  Result<ChatText> RenderChat(std::span<const ChatMessage> messages,
+                              const ChatOptions& options) const;
+  Result<std::vector<int>> TokenizeChat(const ChatText& chat,
+                                        bool add_special) const;
 
  private:
   friend class Sampler;

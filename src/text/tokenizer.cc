@@ -4,7 +4,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
+#include <variant>
 
 #include "llama.h"
 #include "text/chat_template.h"
@@ -52,9 +54,50 @@ struct Tokenizer::Impl {
   std::unique_ptr<llama_model, ModelDeleter> model;
   const llama_vocab* vocab = nullptr;  // [size], owned by `model`
   int size = 0;
+  int bos = -1;  // that stands at the start of a text; -1: none
+  ChatModel chat;
 
   bool Contains(int token) const { return token >= 0 && token < size; }
+  void FindSpecial();
+  void FindChat();
+  Result<std::vector<int>> Tokens(std::string_view text,
+                                  bool parse_special) const;
+  void AddBos(std::vector<int>* tokens) const {
+    if (bos < 0 || (!tokens->empty() && tokens->front() == bos)) return;
+    tokens->insert(tokens->begin(), bos);
+  }
 };
+
+// As libllama's own cache of them.
+void Tokenizer::Impl::FindSpecial() {
+  std::vector<SpecialToken> tokens;
+  for (int id = 0; id < size; ++id) {
+    const unsigned attributes = llama_vocab_get_attr(vocab, id);
+    const unsigned control =
+        attributes & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN);
+    const std::string text = llama_vocab_get_text(vocab, id);
+    if (text.empty()) continue;
+    if (control != 0 || (attributes & LLAMA_TOKEN_ATTR_USER_DEFINED) != 0) {
+      tokens.push_back({text, id, control != 0,
+                        (attributes & LLAMA_TOKEN_ATTR_LSTRIP) != 0,
+                        (attributes & LLAMA_TOKEN_ATTR_RSTRIP) != 0});
+    }
+  }
+  chat.special = SpecialTokens(std::move(tokens));
+  bos = llama_vocab_get_add_bos(vocab) ? llama_vocab_bos(vocab) : -1;
+}
+
+void Tokenizer::Impl::FindChat() {
+  const char* own = llama_model_chat_template(model.get(), nullptr);
+  if (own != nullptr) chat.source = own;
+  const std::pair<const char*, int> named[] = {
+      {"bos_token", llama_vocab_bos(vocab)},
+      {"eos_token", llama_vocab_eos(vocab)},
+      {"pad_token", llama_vocab_pad(vocab)}};
+  for (const auto& [name, id] : named) {
+    if (Contains(id)) chat.tokens[name] = llama_vocab_get_text(vocab, id);
+  }
+}
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::~Tokenizer() = default;
@@ -78,6 +121,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(
     return Status::Model(
         fmt::format("{}: the file has no tokenizer", model_path));
   }
+  impl->FindSpecial();
+  impl->FindChat();
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
@@ -85,32 +130,61 @@ int Tokenizer::vocabulary() const { return impl_->size; }
 
 Result<std::vector<int>> Tokenizer::Tokenize(
     std::string_view text, const TokenizeOptions& options) const {
+  PKV_ASSIGN_OR_RETURN(std::vector<int> tokens,
+                       impl_->Tokens(text, options.parse_special));
+  if (options.add_special) impl_->AddBos(&tokens);
+  return tokens;
+}
+
+Result<std::vector<int>> Tokenizer::TokenizeChat(const ChatText& chat,
+                                                 bool add_special) const {
+  std::vector<int> tokens;
+  for (const TextPart& part : impl_->chat.special.Split(chat)) {
+    if (const int* id = std::get_if<int>(&part)) {
+      tokens.push_back(*id);
+      continue;
+    }
+    PKV_ASSIGN_OR_RETURN(
+        const std::vector<int> more,
+        impl_->Tokens(std::get<std::string_view>(part), false));
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  }
+  if (add_special) impl_->AddBos(&tokens);
+  return tokens;
+}
+
+// Without BOS and EOS.
+Result<std::vector<int>> Tokenizer::Impl::Tokens(std::string_view text,
+                                                 bool parse_special) const {
   const size_t invalid = FirstInvalidUtf8(text);
   if (invalid != std::string_view::npos) {
     return Status::Usage(
         fmt::format("the text is not valid UTF-8 at byte offset {}", invalid));
   }
-  constexpr size_t kSpecial = 8;  // room for BOS, EOS and the like
-  if (text.size() > INT_MAX - kSpecial) {
+  constexpr size_t kMore = 8;
+  if (text.size() > INT_MAX - kMore) {
     return Status::Usage("the text is longer than 2 GiB");
   }
-  // A token covers at least one byte, except for what add_special adds and
-  // for normalisation, which may lengthen the text: hence the second try.
-  std::vector<int> tokens(text.size() + kSpecial);
+  // A token covers at least one byte, except for normalisation, which may
+  // lengthen the text: hence the second try.
+  std::vector<int> tokens(text.size() + kMore);
   try {
     for (;;) {
-      const int32_t count = llama_tokenize(
-          impl_->vocab, text.data(), static_cast<int32_t>(text.size()),
-          tokens.data(), static_cast<int32_t>(tokens.size()),
-          options.add_special, options.parse_special);
+      const int32_t count =
+          llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()),
+                         tokens.data(), static_cast<int32_t>(tokens.size()),
+                         /*add_special=*/false, parse_special);
       if (count == INT32_MIN) {
         return Status::Usage("the text has more than 2^31 tokens");
       }
       tokens.resize(static_cast<size_t>(count < 0 ? -count : count));
       if (count >= 0) return tokens;
     }
+  } catch (const std::out_of_range&) {
+    return Status::Model(
+        "the model's vocabulary has no tokens for a character of the text, nor "
+        "for its bytes");
   } catch (const std::exception& error) {
-    // A vocabulary without the byte tokens that this text falls back to.
     return Status::Model(
         fmt::format("the model's tokenizer failed: {}", error.what()));
   }
@@ -150,11 +224,13 @@ bool Tokenizer::IsEndOfGeneration(int token) const {
   return impl_->Contains(token) && llama_vocab_is_eog(impl_->vocab, token);
 }
 
-Result<std::string> Tokenizer::ApplyChatTemplate(
-    std::span<const ChatMessage> messages, std::string_view name,
-    bool add_assistant) const {
-  const char* own = llama_model_chat_template(impl_->model.get(), nullptr);
-  return RenderChat(own == nullptr ? "" : own, messages, name, add_assistant);
+const std::string& Tokenizer::chat_template() const {
+  return impl_->chat.source;
+}
+
+Result<ChatText> Tokenizer::RenderChat(std::span<const ChatMessage> messages,
+                                       const ChatOptions& options) const {
+  return pyramidkv::RenderChat(impl_->chat, messages, options);
 }
 
 }  // namespace pyramidkv

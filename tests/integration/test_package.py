@@ -87,7 +87,8 @@ def test_only_what_users_need_is_installed(prefix):
                  "lib/pyramidkv/libllama.so.0", "lib/pkgconfig/pyramidkv.pc",
                  "lib/cmake/pyramidkv/pyramidkvConfig.cmake",
                  "share/doc/pyramidkv/LICENSE",
-                 "share/doc/pyramidkv/LICENSE.llama.cpp"):
+                 "share/doc/pyramidkv/LICENSE.llama.cpp",
+                 "share/doc/pyramidkv/LICENSE.llama-cpp-python"):
         assert file in files
     texts = [path for path in prefix.rglob("*")
              if path.suffix in (".cmake", ".pc")]
