@@ -155,6 +155,9 @@ struct GenerateOptions {
   // Text that ends the answer and is not returned. The name of a control token
   // ("<|im_end|>") stands for the token, which shows no text otherwise.
   std::vector<std::string> stop = {};
+  // Ends an answer whose newest 128 tokens or more are the same part of at most
+  // 256 tokens, four times or more. Never with ignore_eos or forced tokens.
+  bool stop_loops = false;
   std::vector<int> forced = {};  // ids to decode instead of sampling
   int logprobs = -1;             // >= 0: fill GeneratedToken::top
   SamplingOptions sampling = {};
@@ -174,6 +177,9 @@ struct Generation {
   std::string text;
   std::vector<GeneratedToken> tokens;
   std::string finish_reason;  // stop, length or cancelled
+  // In more detail: eos, stop (a stop string), loop (stop_loops), limit
+  // (max_tokens), context_full or cancelled.
+  std::string stop_reason;
   double first_token_ms = 0;  // from the call to the first sampled token
   double decode_ms = 0;       // from the first sampled token to the last
 };

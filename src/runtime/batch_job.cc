@@ -129,11 +129,12 @@ void BatchJob::End(const Status& status) {
   reader_.reset();
   result_.status = cancelled && answer_ != nullptr ? Status() : status;
   if (answer_ != nullptr) {
-    if (cancelled) answer_->End("cancelled");
+    if (cancelled) answer_->End("cancelled", "cancelled");
     result_.generation = answer_->Finish();
   }
   if (!result_.status.ok()) {
     result_.generation.finish_reason = cancelled ? "cancelled" : "";
+    result_.generation.stop_reason = result_.generation.finish_reason;
   }
   if (session_->usable()) {
     result_.kv = session_->Report();

@@ -67,13 +67,15 @@ std::span<const int> Answer::forced() const {
   return std::span<const int>(options_.forced).subspan(forced_);
 }
 
-void Answer::End(std::string_view reason) {
-  if (!ended()) result_.finish_reason = reason;
+void Answer::End(std::string_view finish_reason, std::string_view stop_reason) {
+  if (ended()) return;
+  result_.finish_reason = finish_reason;
+  result_.stop_reason = stop_reason;
 }
 
 bool Answer::Cancelled() {
   const bool cancelled = options_.cancel != nullptr && options_.cancel->load();
-  if (cancelled) End("cancelled");
+  if (cancelled) End("cancelled", "cancelled");
   return cancelled;
 }
 
@@ -94,7 +96,7 @@ Result<std::optional<int>> Answer::Next(std::span<const float> logits) {
   if (ended() || full()) return complete;
   const int id = sampler_->Sample(logits);
   if (!options_.ignore_eos && tokenizer_.IsEndOfGeneration(id)) {
-    End("stop");
+    End("stop", "eos");
     return complete;
   }
   Add(id, logits);
@@ -113,7 +115,11 @@ void Answer::Add(int id, std::span<const float> logits) {
   if (ended()) return;  // forced after a stop string
   const std::string piece = tokenizer_.Piece(id, /*special=*/false);
   Show(stream_.Push(piece));
-  if (stream_.stopped() || StopsAt(id, piece)) End("stop");
+  if (stream_.stopped() || StopsAt(id, piece)) End("stop", "stop");
+  if (loops_.Add(id) && options_.stop_loops && !options_.ignore_eos &&
+      options_.forced.empty()) {
+    End("stop", "loop");
+  }
 }
 
 // A control token, which shows no text, ends the answer as a stop string that
@@ -128,7 +134,8 @@ bool Answer::StopsAt(int id, std::string_view piece) const {
 Generation Answer::Finish() {
   Show(stream_.Finish());
   result_.text = stream_.text();
-  End("length");
+  const bool limited = options_.max_tokens >= 0 && full();
+  End("length", limited ? "limit" : "context_full");
   if (result_.tokens.empty()) NoteFirst();  // the first one ended the answer
   result_.decode_ms = MillisecondsSince(first_);
   return std::move(result_);

@@ -26,6 +26,7 @@
 
 #include "pyramidkv/engine.h"
 #include "pyramidkv/status.h"
+#include "text/loop_detector.h"
 #include "text/stream.h"
 #include "text/text.h"
 
@@ -50,8 +51,8 @@ class Answer {
   std::span<const int> forced() const;
 
   bool ended() const { return !result_.finish_reason.empty(); }
-  // stop, length or cancelled; the first reason stays.
-  void End(std::string_view reason);
+  // Generation's reasons; the first ones stay.
+  void End(std::string_view finish_reason, std::string_view stop_reason);
   // Ends the answer if the caller's flag says so.
   bool Cancelled();
 
@@ -74,6 +75,7 @@ class Answer {
   size_t limit_;  // tokens
   std::unique_ptr<Sampler> sampler_;
   TextStream stream_;
+  LoopDetector loops_;
   size_t forced_ = 0;  // options_.forced given so far
   Generation result_;
   Clock::time_point start_ = Clock::now();

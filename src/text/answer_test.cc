@@ -72,6 +72,45 @@ TEST_F(AnswerTest, EndOfGenerationIsNoToken) {
   EXPECT_EQ(generation.text, "yes");
 }
 
+std::string StopReason(Answer* answer) { return answer->Finish().stop_reason; }
+
+TEST_F(AnswerTest, TheReasonOfItsEndIsKnown) {
+  std::vector<int> ids = Tokens("yes");
+  ids.push_back(kImEnd);
+  auto answer = Begin({});
+  Say(ids, answer.get());
+  EXPECT_EQ(StopReason(answer.get()), "eos");
+  answer = Begin({.max_tokens = 1});
+  Say(ids, answer.get());
+  EXPECT_EQ(StopReason(answer.get()), "limit");
+  answer = Begin({});
+  Say(Tokens("yes"), answer.get());  // and its caller has no room for more
+  EXPECT_EQ(StopReason(answer.get()), "context_full");
+  answer = Begin({.stop = {"es"}});
+  Say(ids, answer.get());
+  EXPECT_EQ(StopReason(answer.get()), "stop");
+}
+
+TEST_F(AnswerTest, LoopsEndWhereThatIsAskedFor) {
+  const std::vector<int> ids(200, Tokens("yes")[0]);
+  auto answer = Begin({.max_tokens = 200, .stop_loops = true});
+  Say(ids, answer.get());
+  Generation generation = answer->Finish();
+  EXPECT_EQ(generation.finish_reason, "stop");
+  EXPECT_EQ(generation.stop_reason, "loop");
+  EXPECT_EQ(generation.tokens.size(), size_t(LoopDetector::kLeastTokens));
+  for (GenerateOptions options :
+       {GenerateOptions{.max_tokens = 200},
+        GenerateOptions{
+            .max_tokens = 200, .ignore_eos = true, .stop_loops = true},
+        GenerateOptions{
+            .max_tokens = 200, .stop_loops = true, .forced = {ids[0]}}}) {
+    answer = Begin(options);
+    Say(ids, answer.get());
+    EXPECT_EQ(StopReason(answer.get()), "limit");
+  }
+}
+
 TEST_F(AnswerTest, WithoutTokensNothingIsShown) {
   int shown = 0;
   GenerateOptions options{.max_tokens = 0};
