@@ -185,7 +185,7 @@ TEST(ApplyRulesTest, TheLastOneCountsButForLists) {
   EXPECT_EQ(flags.generation.predict, 2);
   EXPECT_THAT(flags.cache.specs, ElementsAre("snapkv"));
   EXPECT_THAT(flags.generation.stop, ElementsAre("a", "b"));
-  EXPECT_EQ(flags.prompt, "y");
+  EXPECT_EQ(flags.prompt.question, "y");
 
   CLI::App lists;
   CacheFlags cache;

@@ -20,10 +20,12 @@ struct Example {
 };
 
 constexpr Example kExamples[] = {
-    {"run", "run -f report.txt -n 200 --kv snapkv-wide,keep=0.3"},
-    {"run", "run -p \"Name a colour.\" --chat -n 20 --json"},
+    {"run", "run -f report.txt -p \"Who signed it?\""},
+    {"run", "run -f report.txt -p \"Sum it up.\" --kv snapkv-wide,keep=0.3"},
+    {"run", "run -p \"Name a colour.\" -n 20 --json"},
     {"run", "run -f report.txt --save-session report.session -n 0"},
     {"chat", "chat"},
+    {"chat", "chat -f report.txt"},
     {"chat", "chat -m model.gguf -sys \"Answer briefly.\" --kv full,type=int8"},
     {"plan", "plan --kv full --kv pyramidkv,keep=0.3"},
     {"plan", "plan --layers 80 --kv-heads 8 --head-dim 128 --ctx-size 8192"},

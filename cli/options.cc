@@ -16,6 +16,7 @@
 #include "cli/models.h"
 #include "cli/output.h"
 #include "cli/signals.h"
+#include "policy/spec.h"
 #include "pyramidkv/cache_spec.h"
 #include "pyramidkv/plan.h"
 
@@ -273,7 +274,7 @@ Result<std::string> MergeCacheType(const std::string& spec,
 
 std::string KeepShortContexts(const std::string& spec, int context_size) {
   const std::optional<std::string> keep = CacheSpecValue(spec, "keep");
-  if (!keep || *keep == "1") return spec;
+  if (!keep || *keep == "1" || !ParseCacheSpec(spec).ok()) return spec;
   for (const char* key : {"from", "tokens", "memory"}) {
     if (CacheSpecValue(spec, key)) return spec;
   }

@@ -103,5 +103,17 @@ TEST(BindEnvironmentTest, FlagsBeatTheEnvironment) {
   unsetenv("PYRAMIDKV_ARG_IGNORE_EOS");
 }
 
+TEST(KeepShortContexts, OnlyWhereKeepIsTheBudget) {
+  EXPECT_EQ(KeepShortContexts("snapkv-wide,keep=0.5", 0),
+            "snapkv-wide,keep=0.5,from=512");
+  EXPECT_EQ(KeepShortContexts("snapkv-wide,keep=0.5", 600),
+            "snapkv-wide,keep=0.5,from=300");
+  for (const char* spec :
+       {"full", "full,type=int8", "snapkv,tokens=64", "snapkv,memory=1MiB",
+        "snapkv,keep=1", "snapkv,keep=0.5,from=0", "infinigen"}) {
+    EXPECT_EQ(KeepShortContexts(spec, 0), spec);
+  }
+}
+
 }  // namespace
 }  // namespace pyramidkv::cli

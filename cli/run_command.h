@@ -4,11 +4,11 @@
 #ifndef PYRAMIDKV_CLI_RUN_COMMAND_H_
 #define PYRAMIDKV_CLI_RUN_COMMAND_H_
 
-#include <optional>
 #include <span>
 #include <string>
 
 #include "cli/options.h"
+#include "cli/prompt_input.h"
 #include "pyramidkv/status.h"
 
 namespace pyramidkv::cli {
@@ -18,14 +18,17 @@ struct RunFlags {
   CacheFlags cache;
   GenerationFlags generation;
   TemplateFlags chat_template;
-  std::optional<std::string> prompt;
-  std::string prompt_file, prompt_tokens_file, force_tokens_file;
+  PromptFlags prompt;
+  std::string prompt_tokens_file, force_tokens_file;
   std::string trace_file, logits_file;
   std::string load_file, save_file;  // sessions
   std::string prompt_cache_file;     // read if it fits, then written
   bool prompt_cache_read_only = false;
   std::string save_name = "--save-session";  // of save_file, for messages
-  bool chat = false;
+  bool chat = false, no_chat = false;
+  // Of `run`: the chat template where the file has one, `from` where `keep` is
+  // the budget, and an end for loops.
+  bool for_people = false;
   bool many = false;  // prompts: each document says its own
   bool json = false;
   bool force = false;  // replaces files of others

@@ -83,8 +83,8 @@ std::string InfoText(const StoredSession& s) {
 Status CheckFlags(const SessionFlags& flags) {
   const RunFlags& run = flags.run;
   const bool reads = flags.action == "save" || flags.action == "ask";
-  const bool prompted =
-      run.prompt || !run.prompt_file.empty() || !run.prompt_tokens_file.empty();
+  const bool prompted = run.prompt.question || !run.prompt.files.empty() ||
+                        !run.prompt_tokens_file.empty();
   if (!reads && (prompted || !run.save_file.empty())) {
     return Status::Usage(fmt::format(
         "session {} reads no prompt and saves nothing", flags.action));

@@ -190,10 +190,19 @@ std::string TierSummary(const KvTierReport& tier) {
   return text;
 }
 
+// Pages are taken whole, so that a short context may take more than its
+// entries would.
+std::string Saving(const KvReport& report) {
+  const double share = Share(report.bytes, report.bytes_full);
+  if (report.spec == "full") return "full cache";
+  if (share >= 1) return "nothing saved: the context is short";
+  return fmt::format("{} of the full cache's {}", Percent(share),
+                     MiB(report.bytes_full));
+}
+
 std::string KvSummary(const KvReport& report) {
-  std::string text = fmt::format(
-      "KV cache {} of {} ({})", MiB(report.bytes), MiB(report.bytes_full),
-      Percent(Share(report.bytes, report.bytes_full)));
+  std::string text =
+      fmt::format("KV cache {} ({})", MiB(report.bytes), Saving(report));
   if (report.retained_mass) {
     text += fmt::format(", retained mass {:.3f}", *report.retained_mass);
   }
