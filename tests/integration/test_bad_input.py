@@ -70,9 +70,15 @@ def test_undamaged_header_is_accepted(tmp_path):
     assert run_model(path).returncode == 0
 
 
-def test_prompt_over_the_context():
+def test_prompt_over_the_context(tmp_path):
     done = cli.call("run", "-p", "one two three four five six", "-c", 4)
-    assert_refused(done, DOES_NOT_FIT, "context of 4")
+    assert done.returncode == DOES_NOT_FIT
+    first, *ways = done.stderr.splitlines()
+    assert "6 tokens, and the context holds 4" in first
+    assert any("-c 518" in way for way in ways)
+    raw = cli.call("session", "save", tmp_path / "a.session", "-p",
+                   "one two three four five six", "-c", 4)
+    assert_refused(raw, DOES_NOT_FIT, "context of 4")
 
 
 def test_empty_prompt(tmp_path):

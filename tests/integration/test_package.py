@@ -51,7 +51,7 @@ def build_examples(folder, *flags):
 
 def answer_of_the_command():
     done = cli.call("run", "--chat", "-p", f"{TEXT}\n{QUESTION}", "-n", 64,
-                    "--kv", "snapkv-wide,keep=0.3")
+                    "--kv", "snapkv-wide,keep=0.3,from=0")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -111,8 +111,8 @@ def test_installed_binaries_stand_alone(prefix):
         assert "not" not in found.values()
         paths = run("readelf", "-d", path)
         assert str(cli.ROOT) not in paths
-    done = run(prefix / "bin" / "pyramidkv", "run", "-m", cli.MODEL, "-p",
-               "1, 2, 3, 4, 5, 6,", "-n", 6)
+    done = run(prefix / "bin" / "pyramidkv", "run", "--no-chat", "-m",
+               cli.MODEL, "-p", "1, 2, 3, 4, 5, 6,", "-n", 6)
     assert " 7, 8" in done
 
 

@@ -30,7 +30,8 @@ TIMINGS = {"load_ms": NUMBER, "prefill_ms": NUMBER,
            "prefill_tokens_per_s": OPTIONAL(NUMBER),
            "decode_tokens_per_s": OPTIONAL(NUMBER)}
 RUN = {"model": str, "prompt_tokens": int, "text": str, "tokens": [int],
-       "finish_reason": str, "timings": TIMINGS, "kv": KV,
+       "finish_reason": str, "stop_reason": str, "timings": TIMINGS,
+       "kv": KV,
        "peak_rss_bytes": int}
 LOGPROB = {"id": int, "logprob": NUMBER}
 PLAN = {"dims": {"layers": int, "kv_heads": int, "head_dim": int,
@@ -131,7 +132,9 @@ def test_text_is_streamed_to_standard_output():
     done = cli.call("run", "-n", 6, stdin=COUNT + "\n")
     assert done.returncode == 0
     assert done.stdout.startswith(" 7, 8")
-    assert done.stderr.count("\n") == 1, "one line of figures"
+    note, figures = done.stderr.splitlines()
+    assert "after 6 tokens: -n" in note
+    assert "read 17 tokens, wrote 6" in figures
 
 
 def test_plan_document():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,20 +24,42 @@ def environment(**extra):
     return env | {"PYRAMIDKV_MODEL": MODEL} | extra
 
 
+def raw(args):
+    """`run` with the prompt as it is. Tests of what people get by default are
+    in tests/first_hour."""
+    args = [str(a) for a in args]
+    chat = {"--chat", "--no-chat", "--prompt-tokens", "--help", "-h"}
+    if args[:1] == ["run"] and not chat.intersection(args):
+        args.insert(1, "--no-chat")
+    return args
+
+
+def compressed_from_the_start(args):
+    """`run` with caches that are compressed however short the prompt is."""
+    args = [str(a) for a in args]
+    for i in range(1, len(args) if args[0] == "run" else 0):
+        spec = args[i]
+        if (args[i - 1] == "--kv" and "keep=" in spec
+                and not re.search(r"keep=1(,|$)|from=|tokens=|memory=", spec)):
+            args[i] = spec + ",from=0"
+    return args
+
+
 def call(*args, stdin="", **options):
-    """Runs the command; never raises for its exit code."""
+    """Runs the command, with raw prompts; never raises for its exit code."""
     if isinstance(stdin, str):
         options["input"] = stdin
     else:
         options["stdin"] = stdin
     options.setdefault("stdout", subprocess.PIPE)
     return subprocess.run(
-        [BINARY, *map(str, args)], stderr=subprocess.PIPE, text=True,
+        [BINARY, *raw(args)], stderr=subprocess.PIPE, text=True,
         timeout=300, env=environment(), **options)
 
 
 def call_json(*args, **options):
     """The document of a command that has to succeed."""
+    args = compressed_from_the_start(args)
     done = call(*args, "--json", **options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1, "one document on one line"
