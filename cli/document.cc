@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "cli/inputs.h"
-#include "text/utf8.h"
+#include "cli/json_output.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -98,6 +98,15 @@ bool IsOfficeZip(std::string_view bytes) {
          head.find("mimetypeapplication/epub") != head.npos;
 }
 
+bool IsUtf8(std::string_view bytes) {
+  try {
+    Json(bytes).dump();
+    return true;
+  } catch (const Json::type_error&) {
+    return false;
+  }
+}
+
 std::optional<Kind> NoText(std::string_view bytes) {
   for (const Kind& kind : kKinds) {
     if (bytes.starts_with(kind.start)) return kind;
@@ -107,7 +116,7 @@ std::optional<Kind> NoText(std::string_view bytes) {
   if (IsUtf16(bytes)) return kUtf16;
   if (IsHtml(bytes)) return kHtml;
   if (bytes.find('\0') != bytes.npos) return kBinary;
-  if (FirstInvalidUtf8(bytes) != bytes.npos) return kLatin1;
+  if (!IsUtf8(bytes)) return kLatin1;
   return std::nullopt;
 }
 

@@ -16,7 +16,6 @@
 #include "cli/models.h"
 #include "cli/output.h"
 #include "cli/signals.h"
-#include "policy/spec.h"
 #include "pyramidkv/cache_spec.h"
 #include "pyramidkv/plan.h"
 
@@ -274,7 +273,7 @@ Result<std::string> MergeCacheType(const std::string& spec,
 
 std::string KeepShortContexts(const std::string& spec, int context_size) {
   const std::optional<std::string> keep = CacheSpecValue(spec, "keep");
-  if (!keep || *keep == "1" || !ParseCacheSpec(spec).ok()) return spec;
+  if (!keep || *keep == "1") return spec;
   for (const char* key : {"from", "tokens", "memory"}) {
     if (CacheSpecValue(spec, key)) return spec;
   }

@@ -26,8 +26,8 @@ struct RunFlags {
   bool prompt_cache_read_only = false;
   std::string save_name = "--save-session";  // of save_file, for messages
   bool chat = false, no_chat = false;
-  // Of `run`: the chat template where the file has one, `from` where `keep` is
-  // the budget, and an end for loops.
+  // Takes the chat template where the file has one, sets `from` where `keep` is
+  // the budget, and ends loops: `run` does.
   bool for_people = false;
   bool many = false;  // prompts: each document says its own
   bool json = false;

@@ -33,7 +33,8 @@ TEST(ChildProcessTest, StopsAtEachBound) {
   ChildLimits limits;
   limits.cpu_seconds = 0.2;
   ChildOutcome outcome = RunInChild(limits, []() -> std::string {
-    for (volatile int i = 0;; i = i + 1) {
+    for (volatile int i = 0;;) {
+      i = 1 - i;
     }
   });
   EXPECT_EQ(outcome.kind, Kind::kLimit);
