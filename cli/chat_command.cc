@@ -297,11 +297,12 @@ Status RunChat(const ChatFlags& flags) {
   PKV_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                        LoadModel(flags.model));
   SessionOptions session = {
-      .kv = KeepShortContexts(specs.front(), flags.model.context_size),
+      .kv = specs.front(),
       .context_size = flags.model.context_size,
       .max_new_tokens = ResolveGeneration(flags.generation).max_tokens};
   // A spec that is wrong is an error now, not after the first line.
   PKV_RETURN_IF_ERROR(engine->NewSession(session).status());
+  session.kv = KeepShortContexts(session.kv, flags.model.context_size);
   Chat loop(engine.get(), flags, std::move(session), std::move(chat));
   PKV_RETURN_IF_ERROR(loop.Begin());
   return loop.Loop();

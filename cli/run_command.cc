@@ -30,7 +30,8 @@ struct RunInput {
   std::string text;
   std::vector<int> ids;  // instead of the text
   std::vector<int> forced;
-  std::string spec;
+  std::string typed_spec;
+  std::string spec;  // with what `run` adds
   GenerateOptions generation;
 };
 
@@ -144,6 +145,7 @@ Result<RunInput> ReadInput(const RunFlags& flags) {
   RunInput input;
   PKV_ASSIGN_OR_RETURN(const std::vector<std::string> specs,
                        ResolveSpecs(flags.cache));
+  input.typed_spec = specs.front();
   const bool text = flags.prompt_tokens_file.empty();
   input.spec = flags.for_people && text
                    ? KeepShortContexts(specs.front(), flags.model.context_size)
@@ -297,6 +299,10 @@ Result<std::unique_ptr<Session>> OpenSession(const RunFlags& flags,
                                              Loaded* loaded,
                                              RunResult* result) {
   if (flags.load_file.empty()) {
+    // A spec that is wrong is quoted as it was typed.
+    SessionOptions options = NewSessionOptions(flags, input);
+    options.kv = input.typed_spec;
+    PKV_RETURN_IF_ERROR(loaded->engine->NewSession(options).status());
     return loaded->engine->NewSession(NewSessionOptions(flags, input));
   }
   const Stopwatch restore;
