@@ -13,8 +13,6 @@
 namespace pyramidkv::cli {
 namespace {
 
-using std::string_view_literals::operator""sv;
-
 constexpr std::string_view kUtf8Mark = "\xEF\xBB\xBF";
 
 // How a file that is no plain text shows, and how it becomes one. {} is its
@@ -74,7 +72,8 @@ bool IsHtml(std::string_view bytes) {
 
 // A header's length in eight bytes, then the header in JSON.
 bool IsSafetensors(std::string_view bytes) {
-  return bytes.size() > 10 && bytes.substr(4, 4) == "\0\0\0\0"sv &&
+  return bytes.size() > 10 &&
+         bytes.substr(4, 4) == std::string_view("\0\0\0\0", 4) &&
          bytes.substr(8, 2) == "{\"";
 }
 

@@ -8,8 +8,13 @@
 namespace pyramidkv::cli {
 namespace {
 
-using std::string_literals::operator""s;
 using ::testing::HasSubstr;
+
+// A literal with the bytes that are 0 in it.
+template <size_t kSize>
+std::string Bytes(const char (&text)[kSize]) {
+  return std::string(text, kSize - 1);
+}
 
 std::string Refusal(const std::string& bytes) {
   const Result<std::string> text = DocumentText(bytes, "a file");
@@ -44,20 +49,20 @@ TEST(Document, OtherKindsAreNamedWithTheirCommand) {
               HasSubstr("pandoc"));
   EXPECT_THAT(Refusal("PK\x03\x04....readme.md"), HasSubstr("unzip"));
   EXPECT_THAT(Refusal("\x1F\x8B\x08"), HasSubstr("zcat"));
-  EXPECT_THAT(Refusal("GGUF\x03\0\0\0"s), HasSubstr("run -m"));
-  EXPECT_THAT(Refusal("\x10\0\0\0\0\0\0\0{\"a\":1}"s),
+  EXPECT_THAT(Refusal(Bytes("GGUF\x03\0\0\0")), HasSubstr("run -m"));
+  EXPECT_THAT(Refusal(Bytes("\x10\0\0\0\0\0\0\0{\"a\":1}")),
               HasSubstr("safetensors"));
   EXPECT_THAT(Refusal("version https://git-lfs.github.com/spec/v1\noid"),
               HasSubstr("git lfs pull"));
   EXPECT_THAT(Refusal("\n <!DOCTYPE HTML>\n<p>"), HasSubstr("html2text"));
   EXPECT_THAT(Refusal("<HTML lang=\"en\">"), HasSubstr("--verbatim"));
-  EXPECT_THAT(Refusal("\xFF\xFEh\0i\0"s), HasSubstr("UTF-16"));
-  EXPECT_THAT(Refusal("h\0e\0l\0l\0o\0"s), HasSubstr("UTF-16"));
-  EXPECT_THAT(Refusal("\0h\0e\0l\0l\0o"s), HasSubstr("UTF-16"));
+  EXPECT_THAT(Refusal(Bytes("\xFF\xFEh\0i\0")), HasSubstr("UTF-16"));
+  EXPECT_THAT(Refusal(Bytes("h\0e\0l\0l\0o\0")), HasSubstr("UTF-16"));
+  EXPECT_THAT(Refusal(Bytes("\0h\0e\0l\0l\0o")), HasSubstr("UTF-16"));
   EXPECT_THAT(Refusal("Gr\xFC\xDF"
                       "e"),
               HasSubstr("iconv -f WINDOWS-1252"));
-  EXPECT_THAT(Refusal("a\0bc, and text"s), HasSubstr("no text"));
+  EXPECT_THAT(Refusal(Bytes("a\0bc, and text")), HasSubstr("no text"));
 }
 
 TEST(Document, NamesThatNoFileHas) {
