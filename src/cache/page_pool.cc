@@ -145,7 +145,8 @@ PagePool::~PagePool() {
 }
 
 std::byte* PagePool::Allocate(size_t bytes) {
-  DCHECK(bytes > 0 && bytes % 64 == 0);
+  DCHECK(bytes > 0);
+  bytes = RoundUp(bytes, 64);  // codes and scales of a few small entries
   std::lock_guard lock(impl_->mutex);
   auto found = impl_->open.find(bytes);
   Arena* const arena = found != impl_->open.end()

@@ -28,7 +28,8 @@ class PagePool {
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 
-  // One page of `bytes` (a multiple of 64), with one reference; zeroed.
+  // One page of `bytes` > 0, with one reference; zeroed. Pages begin at
+  // multiples of 64.
   // Null if the system has no memory.
   std::byte* Allocate(size_t bytes);
   void AddReference(std::byte* page);
