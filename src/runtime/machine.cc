@@ -51,10 +51,10 @@ std::string PathOf(const CpuFeatures& cpu) {
   return "no AVX2: ggml and oneDNN";
 }
 
-int64_t SumOfPiece(const std::byte* piece) {
-  int64_t sum = 0;
-  for (size_t at = 0; at < kPieceBytes; at += sizeof(int64_t)) {
-    int64_t word;
+uint64_t SumOfPiece(const std::byte* piece) {
+  uint64_t sum = 0;
+  for (size_t at = 0; at < kPieceBytes; at += sizeof(uint64_t)) {
+    uint64_t word;
     std::memcpy(&word, piece + at, sizeof(word));
     sum += word;
   }
@@ -99,7 +99,7 @@ double MeasureReadSpeed(int threads) try {
   HugeBuffer buffer(kReadBytes);
   ThreadPool pool(threads);
   const int pieces = static_cast<int>(kReadBytes / kPieceBytes);
-  std::vector<int64_t> sums(pieces);
+  std::vector<uint64_t> sums(pieces);
   pool.ParallelRanges(pieces, [&](int i, int) {
     std::memset(buffer.data() + i * kPieceBytes, i & 0xff, kPieceBytes);
   });
@@ -114,7 +114,7 @@ double MeasureReadSpeed(int threads) try {
     best = std::max(best, kReadBytes / seconds.count());
   }
   // The sum is needed, so the reads are not optimised away.
-  const int64_t sum = std::accumulate(sums.begin(), sums.end(), int64_t{0});
+  const uint64_t sum = std::accumulate(sums.begin(), sums.end(), uint64_t{0});
   return sum == 0 ? 0 : best;
 } catch (const std::bad_alloc&) {
   return 0;
