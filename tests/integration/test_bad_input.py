@@ -92,7 +92,9 @@ def test_empty_prompt(tmp_path):
 def test_prompt_that_is_not_utf8(tmp_path):
     path = tmp_path / "latin1.txt"
     path.write_bytes("caf\u00e9".encode("latin-1"))
-    assert_refused(cli.call("run", "-f", path), USAGE, "UTF-8", "3")
+    assert_refused(cli.call("run", "-f", path), USAGE, "UTF-8", "iconv")
+    assert_refused(cli.call("run", "-f", path, "--verbatim"), USAGE, "UTF-8",
+                   "3")
 
 
 @pytest.mark.parametrize("spec, named", [
