@@ -13,10 +13,9 @@
 //      entries (of those only what is new for the row that reads), top entries,
 //      the pages of all. Segments() says so, and nothing else does.
 //   5. An entry gets codes once, when it is stored; Renumber gives new ones,
-//   and
-//      so does a rounding that is fitted again (kFitTokens).
-//      Keys by channel get them when their group is complete, and until then
-//      are recent entries; Keep and Merge give new ones to those that move.
+//      and so does a rounding that is fitted again (kFitTokens). Keys by
+//      channel get them when their group is complete, and until then are
+//      recent entries; Keep and Merge give new ones to those that move.
 //
 // Methods that need memory and find none leave the head unchanged (kRuntime),
 // but for codes of the same values with a scale that was fitted anew.

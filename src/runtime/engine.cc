@@ -10,6 +10,7 @@
 #include "pyramidkv/batch.h"
 #include "runtime/block.h"
 #include "runtime/context_size.h"
+#include "runtime/first_error.h"
 #include "runtime/model_skew.h"
 #include "runtime/scheduler.h"
 #include "runtime/session.h"
@@ -237,8 +238,7 @@ Status EngineImpl::DecodeBatch(std::span<Session* const> sessions,
                             tokens.subspan(i, count), &logits,
                             std::span(status).subspan(i, count));
   }
-  for (Status& s : status) PKV_RETURN_IF_ERROR(std::move(s));
-  return {};
+  return FirstError(status);
 }
 
 Result<std::unique_ptr<Batch>> EngineImpl::NewBatch(

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/key_rounding.h"
+#include "runtime/first_error.h"
 
 namespace pyramidkv {
 namespace {
@@ -32,11 +33,6 @@ bool FitsAnew(const LayerEntries& e, const KvHead& head, int head_dim) {
                                               !HasWeights(rounding, head_dim)));
 }
 
-Status FirstError(std::vector<Status>* status) {
-  for (Status& s : *status) PKV_RETURN_IF_ERROR(s);
-  return {};
-}
-
 }  // namespace
 
 Status FitRounding(const LayerEntries& e, int group, KvCache* cache,
@@ -60,7 +56,7 @@ Status FitRounding(const LayerEntries& e, int group, KvCache* cache,
                                 width, q + size_t(h) * group * d)
                : FitKeyMeans(d, rows, keys.data()));
   });
-  return FirstError(&status);
+  return FirstError(status);
 }
 
 Status FitDecodedRounding(int position, KvCache* cache, ThreadPool* pool) {
@@ -78,7 +74,7 @@ Status FitDecodedRounding(int position, KvCache* cache, ThreadPool* pool) {
     cache->Decode(layer, h, keys.data(), nullptr);
     status[i] = cache->SetKeyRounding(layer, h, FitKeyMeans(d, n, keys.data()));
   });
-  return FirstError(&status);
+  return FirstError(status);
 }
 
 }  // namespace pyramidkv

@@ -11,6 +11,7 @@
 #include "policy/select.h"
 #include "policy/top_cut.h"
 #include "runtime/append_fresh.h"
+#include "runtime/first_error.h"
 
 namespace pyramidkv {
 namespace {
@@ -35,11 +36,6 @@ std::vector<float> Gather(const std::vector<float>& values,
   left.reserve(kept.size());
   for (int i : kept) left.push_back(values[i]);
   return left;
-}
-
-Status FirstError(std::vector<Status>* status) {
-  for (Status& s : *status) PKV_RETURN_IF_ERROR(s);
-  return {};
 }
 
 // Merged entries of a head with a budget, beside at least one exact entry.
@@ -160,7 +156,7 @@ Status KeepRound::KeepAll(const LayerEntries& e, const LayerScores& scores,
     const int most = evicts_later ? budgets[h] : length;
     status[h] = SetTop(e, h, kept, all.last(length), most, cache);
   });
-  return FirstError(&status);
+  return FirstError(status);
 }
 
 std::vector<int> KeepRound::HeadBudgets(const LayerEntries& e,
@@ -189,7 +185,7 @@ Status KeepRound::KeepBest(const LayerEntries& e, LayerScores* scores,
   pool->ParallelFor(kv_heads_, [&](int h, int) {
     status[h] = KeepInHead(e, h, budgets[h], *scores, cache, &mass[h]);
   });
-  PKV_RETURN_IF_ERROR(FirstError(&status));
+  PKV_RETURN_IF_ERROR(FirstError(status));
   if (!scores->mass.empty()) {
     retained_[e.layer] =
         std::accumulate(mass.begin(), mass.end(), 0.0) / kv_heads_;
@@ -268,7 +264,7 @@ Status KeepRound::KeepGlobal(const LayerEntries& e, LayerScores* scores,
       status[h] = SetTop(e, h, all, scores->score[h], mean, cache);
     }
   });
-  PKV_RETURN_IF_ERROR(FirstError(&status));
+  PKV_RETURN_IF_ERROR(FirstError(status));
   for (int h = 0; h < kv_heads_; ++h) {
     global_->AddHead(
         plan_.rank(e.layer), h, scores->score[h],

@@ -7,6 +7,7 @@
 #include "fmt/format.h"
 #include "kernels/matmul_rows.h"
 #include "kernels/rope.h"
+#include "runtime/first_error.h"
 #include "runtime/model_skew.h"
 
 namespace pyramidkv {
@@ -155,7 +156,7 @@ Status Sequence::Renumber(int longest, ThreadPool* pool) {
     status[i] = cache.Renumber(layer, head, longest - cache.length(layer, head),
                                params.rope_of(layer).rotation());
   });
-  for (Status& s : status) PKV_RETURN_IF_ERROR(s);
+  PKV_RETURN_IF_ERROR(FirstError(status));
   const int moved = longest - rope_position();
   for (int l = 0; l < params.layers; ++l) {
     compressor.observer()->queries()->Rotate(
