@@ -14,6 +14,7 @@
 #include "cli/signals.h"
 #include "cli/subprocess.h"
 #include "pyramidkv/batch.h"
+#include "pyramidkv/machine.h"
 
 namespace pyramidkv::cli {
 namespace {

@@ -22,6 +22,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/text_format.h"
+#include "pyramidkv/machine.h"
 
 namespace pyramidkv::cli {
 namespace {

@@ -1,9 +1,6 @@
 #include "cli/json_output.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
-#include <fstream>
+#include "pyramidkv/machine.h"
 
 namespace pyramidkv::cli {
 namespace {
@@ -16,23 +13,6 @@ Json OrNull(const std::optional<T>& value) {
 std::optional<double> PerSecond(int64_t tokens, double ms) {
   if (tokens <= 0 || ms <= 0) return std::nullopt;
   return 1000.0 * static_cast<double>(tokens) / ms;
-}
-
-// The text behind "key  :" in a file of /proc.
-std::string ProcValue(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(':');
-    if (colon == line.npos || !line.starts_with(key)) continue;
-    const size_t value = line.find_first_not_of(" \t", colon + 1);
-    return value == line.npos ? "" : line.substr(value);
-  }
-  return "";
-}
-
-// A value of /proc in kB.
-int64_t ProcBytes(const char* path, const std::string& key) {
-  return std::atoll(ProcValue(path, key).c_str()) * 1024;
 }
 
 Json LayerJson(const KvLayerReport& layer) {
@@ -104,8 +84,6 @@ Timings MakeTimings(double load_ms, double prefill_ms, int prompt_tokens,
   }
   return t;
 }
-
-int64_t PeakRssBytes() { return ProcBytes("/proc/self/status", "VmHWM"); }
 
 Json KvJson(const KvReport& report) {
   Json layers = Json::array();
@@ -211,9 +189,10 @@ Json StoredSessionJson(const StoredSession& s) {
 }
 
 Json MachineJson() {
-  return {{"cpu", ProcValue("/proc/cpuinfo", "model name")},
-          {"processors", sysconf(_SC_NPROCESSORS_ONLN)},
-          {"memory_bytes", ProcBytes("/proc/meminfo", "MemTotal")}};
+  const MachineInfo machine = DescribeMachine();
+  return {{"cpu", machine.cpu},
+          {"processors", machine.processors},
+          {"memory_bytes", machine.memory_bytes}};
 }
 
 std::string Dump(const Json& json) {

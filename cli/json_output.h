@@ -44,9 +44,6 @@ struct Timings {
 Timings MakeTimings(double load_ms, double prefill_ms, int prompt_tokens,
                     const Generation& generation);
 
-// VmHWM of this process; 0 where the system does not say.
-int64_t PeakRssBytes();
-
 Json KvJson(const KvReport& report);
 Json TimingsJson(const Timings& timings);
 Json LogprobsJson(const std::vector<GeneratedToken>& tokens);

@@ -20,6 +20,7 @@
 #include "cli/session_prompt.h"
 #include "cli/signals.h"
 #include "cli/text_format.h"
+#include "pyramidkv/machine.h"
 #include "pyramidkv/stored_session.h"
 
 namespace pyramidkv::cli {

@@ -27,6 +27,10 @@ struct MachineInfo {
 
 MachineInfo DescribeMachine();
 
+// The most memory that this process has had at once (VmHWM); 0 where the
+// system does not tell.
+int64_t PeakRssBytes();
+
 // Bytes per second that `threads` >= 1 of them read from memory, measured for
 // about 0.2 s; 0 without the memory to do it in.
 double MeasureReadSpeed(int threads);

@@ -95,6 +95,8 @@ MachineInfo DescribeMachine() {
   return info;
 }
 
+int64_t PeakRssBytes() { return ProcBytes("/proc/self/status", "VmHWM"); }
+
 double MeasureReadSpeed(int threads) try {
   HugeBuffer buffer(kReadBytes);
   ThreadPool pool(threads);

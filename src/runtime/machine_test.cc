@@ -33,6 +33,8 @@ TEST(DescribeMachineTest, NamesThePathOfLesserCpus) {
   EXPECT_EQ(DescribeMachine().cpu_path, "AVX2");
 }
 
+TEST(PeakRssTest, IsPositive) { EXPECT_GT(PeakRssBytes(), 0); }
+
 TEST(MeasureReadSpeedThreadedTest, IsAboveADisk) {
   EXPECT_GT(MeasureReadSpeed(2), 1e8);
 }
