@@ -91,7 +91,7 @@ class Chat {
   std::vector<std::string> warned_;  // of the cache, said once
   bool beyond_training_ = false;     // said
   std::optional<Turn> last_;
-  int regenerated_ = 0;
+  uint32_t regenerated_ = 0;
   bool done_ = false;
 };
 
@@ -206,13 +206,11 @@ Status Chat::Load(const std::string& path) {
 
 // The likeliest tokens would be the same again.
 Status Chat::Regenerate() {
-  GenerateOptions options = generation_;
-  if (options.sampling.temp <= 0) options.sampling.temp = 0.8f;
-  options.sampling.seed = static_cast<uint32_t>(++regenerated_);
-  return Answer([&](const GenerateOptions& o, const Progress&) {
-    GenerateOptions again = o;
-    again.sampling = options.sampling;
-    return conversation_.Regenerate(again);
+  ++regenerated_;
+  return Answer([&](GenerateOptions options, const Progress&) {
+    if (options.sampling.temp <= 0) options.sampling.temp = 0.8f;
+    options.sampling.seed = regenerated_;
+    return conversation_.Regenerate(options);
   });
 }
 

@@ -151,10 +151,10 @@ Result<RunInput> ReadInput(const RunFlags& flags) {
   input.spec = flags.for_people && text
                    ? KeepShortContexts(specs.front(), flags.model.context_size)
                    : specs.front();
-  if (!flags.prompt_tokens_file.empty()) {
-    PKV_ASSIGN_OR_RETURN(input.ids, ReadIdFile(flags.prompt_tokens_file));
-  } else {
+  if (text) {
     PKV_ASSIGN_OR_RETURN(input.text, PromptText(flags.prompt));
+  } else {
+    PKV_ASSIGN_OR_RETURN(input.ids, ReadIdFile(flags.prompt_tokens_file));
   }
   PKV_RETURN_IF_ERROR(CheckPrompt(flags, input));
   input.generation = ResolveGeneration(flags.generation);
@@ -205,15 +205,10 @@ bool Templated(const RunFlags& flags, const Engine& engine,
   return engine.has_chat_template() || flags.chat_template.given();
 }
 
-// Raw prompts are for measuring: what they begin may well repeat itself.
-bool EndsLoops(const RunFlags& flags, const RunInput& input, bool templated) {
-  return flags.for_people && templated && input.forced.empty() &&
-         !flags.generation.ignore_eos;
-}
-
 Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
                                    const Engine& engine,
-                                   std::span<const int> before) {
+                                   std::span<const int> before,
+                                   bool templated) {
   const int vocabulary = engine.info().vocabulary;
   PKV_RETURN_IF_ERROR(
       CheckIds(input.forced, vocabulary, flags.force_tokens_file));
@@ -223,7 +218,7 @@ Result<std::vector<int>> PromptIds(const RunFlags& flags, const RunInput& input,
     return input.ids;
   }
   const bool first = flags.load_file.empty();
-  if (!Templated(flags, engine, before)) {
+  if (!templated) {
     return engine.Tokenize(input.text, {.add_special = first});
   }
   // A byte that is not UTF-8 is counted in the prompt, not in the template.
@@ -300,11 +295,11 @@ Result<std::unique_ptr<Session>> OpenSession(const RunFlags& flags,
                                              Loaded* loaded,
                                              RunResult* result) {
   if (flags.load_file.empty()) {
-    // A spec that is wrong is quoted as it was typed.
     SessionOptions options = NewSessionOptions(flags, input);
-    options.kv = input.typed_spec;
-    PKV_RETURN_IF_ERROR(loaded->engine->NewSession(options).status());
-    return loaded->engine->NewSession(NewSessionOptions(flags, input));
+    auto session = loaded->engine->NewSession(options);
+    if (session.ok() || input.spec == input.typed_spec) return session;
+    options.kv = input.typed_spec;  // an error quotes what was typed
+    return loaded->engine->NewSession(options);
   }
   const Stopwatch restore;
   PKV_ASSIGN_OR_RETURN(auto session, LoadContext(flags, input, loaded));
@@ -399,8 +394,9 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   PKV_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                        OpenSession(flags, input, loaded, &result));
   const bool templated = Templated(flags, *engine, session->tokens());
-  PKV_ASSIGN_OR_RETURN(std::vector<int> prompt,
-                       PromptIds(flags, input, *engine, session->tokens()));
+  PKV_ASSIGN_OR_RETURN(
+      std::vector<int> prompt,
+      PromptIds(flags, input, *engine, session->tokens(), templated));
   if (!flags.prompt_cache_file.empty()) {
     PKV_RETURN_IF_ERROR(
         TakePromptCache(flags, input, engine, &session, &prompt, &result));
@@ -419,7 +415,8 @@ Result<RunResult> Measure(const RunFlags& flags, const RunInput& input,
   }
 
   GenerateOptions options = input.generation;
-  options.stop_loops = EndsLoops(flags, input, templated);
+  // Raw prompts are for measuring: what they begin may well repeat itself.
+  options.stop_loops = flags.for_people && templated;
   Attach(!flags.json, outputs, &options);
   PKV_ASSIGN_OR_RETURN(result.generation,
                        Answer(session.get(), options, outputs));
@@ -491,10 +488,6 @@ std::string TextEnd(const RunFlags& flags, const RunInput& input,
   // A command that only saves has no answer.
   return result.saved && result.generation.tokens.empty() ? "" : "\n";
 }
-
-}  // namespace
-
-namespace {
 
 // All that needs no model was checked before.
 Status RunInputWith(const RunFlags& flags, const RunInput& input,

@@ -129,7 +129,7 @@ void BatchJob::End(const Status& status) {
   reader_.reset();
   result_.status = cancelled && answer_ != nullptr ? Status() : status;
   if (answer_ != nullptr) {
-    if (cancelled) answer_->End("cancelled", "cancelled");
+    if (cancelled) answer_->End("cancelled");
     result_.generation = answer_->Finish();
   }
   if (!result_.status.ok()) {

@@ -23,6 +23,12 @@ double LogSumExp(std::span<const float> logits) {
   return max + std::log(sum);
 }
 
+std::string_view FinishReason(std::string_view stop_reason) {
+  if (stop_reason == "cancelled") return "cancelled";
+  const bool cut = stop_reason == "limit" || stop_reason == "context_full";
+  return cut ? "length" : "stop";
+}
+
 void FillLogprobs(std::span<const float> logits, int top,
                   GeneratedToken* token) {
   const double norm = LogSumExp(logits);
@@ -67,15 +73,15 @@ std::span<const int> Answer::forced() const {
   return std::span<const int>(options_.forced).subspan(forced_);
 }
 
-void Answer::End(std::string_view finish_reason, std::string_view stop_reason) {
+void Answer::End(std::string_view reason) {
   if (ended()) return;
-  result_.finish_reason = finish_reason;
-  result_.stop_reason = stop_reason;
+  result_.stop_reason = reason;
+  result_.finish_reason = FinishReason(reason);
 }
 
 bool Answer::Cancelled() {
   const bool cancelled = options_.cancel != nullptr && options_.cancel->load();
-  if (cancelled) End("cancelled", "cancelled");
+  if (cancelled) End("cancelled");
   return cancelled;
 }
 
@@ -96,7 +102,7 @@ Result<std::optional<int>> Answer::Next(std::span<const float> logits) {
   if (ended() || full()) return complete;
   const int id = sampler_->Sample(logits);
   if (!options_.ignore_eos && tokenizer_.IsEndOfGeneration(id)) {
-    End("stop", "eos");
+    End("eos");
     return complete;
   }
   Add(id, logits);
@@ -115,10 +121,10 @@ void Answer::Add(int id, std::span<const float> logits) {
   if (ended()) return;  // forced after a stop string
   const std::string piece = tokenizer_.Piece(id, /*special=*/false);
   Show(stream_.Push(piece));
-  if (stream_.stopped() || StopsAt(id, piece)) End("stop", "stop");
-  if (loops_.Add(id) && options_.stop_loops && !options_.ignore_eos &&
-      options_.forced.empty()) {
-    End("stop", "loop");
+  if (stream_.stopped() || StopsAt(id, piece)) End("stop");
+  if (options_.stop_loops && !options_.ignore_eos && options_.forced.empty() &&
+      loops_.Add(id)) {
+    End("loop");
   }
 }
 
@@ -135,7 +141,7 @@ Generation Answer::Finish() {
   Show(stream_.Finish());
   result_.text = stream_.text();
   const bool limited = options_.max_tokens >= 0 && full();
-  End("length", limited ? "limit" : "context_full");
+  End(limited ? "limit" : "context_full");
   if (result_.tokens.empty()) NoteFirst();  // the first one ended the answer
   result_.decode_ms = MillisecondsSince(first_);
   return std::move(result_);

@@ -51,8 +51,8 @@ class Answer {
   std::span<const int> forced() const;
 
   bool ended() const { return !result_.finish_reason.empty(); }
-  // Generation's reasons; the first ones stay.
-  void End(std::string_view finish_reason, std::string_view stop_reason);
+  // reason: a Generation::stop_reason; the first one stays.
+  void End(std::string_view reason);
   // Ends the answer if the caller's flag says so.
   bool Cancelled();
 
