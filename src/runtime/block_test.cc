@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "model/testing/temp_file.h"
-#include "model/testing/tiny_gguf.h"
+#include "runtime/testing/tiny_forward.h"
 
 namespace pyramidkv {
 namespace {
@@ -108,21 +107,18 @@ class PlainBlock {
 };
 
 // A tiny model and rows that go through its second layer, in f32.
-class BlockThreaded : public testing::TestWithParam<const char*> {
+class BlockThreaded : public testing::TestWithParam<const char*>,
+                      protected TinyForward {
  protected:
-  BlockThreaded() : pool_(2), matmul_(2, PromptCompute::kF32) {
-    const TempFile file;  // mapped, so its name may go
+  static TinyGgufOptions Options() {
     TinyGgufOptions options;
     options.architecture = GetParam();
     options.biases = true;
     options.sliding_window = options.architecture == "gemma3" ? 32 : 0;
-    EXPECT_TRUE(WriteTinyGguf(options, file.path()));
-    model_ = std::move(*Model::Load(file.path()));
-    context_.model = model_.get();
-    context_.pool = &pool_;
-    context_.prompt_matmul = &matmul_;
-    context_.packed = &packed_;
-    context_.exact = true;
+    return options;
+  }
+
+  BlockThreaded() : TinyForward(Options()) {
     const HyperParams& p = params();
     rotations_.Resize(p, kRows);
     for (int r = 0; r < kRows; ++r) rotations_.Set(r, kFirstPosition + r);
@@ -132,7 +128,6 @@ class BlockThreaded : public testing::TestWithParam<const char*> {
     attention_ = Random(size_t(kPromptTile) * q_width(), 2);
   }
 
-  const HyperParams& params() const { return model_->params(); }
   size_t q_width() const { return size_t(params().heads) * params().head_dim; }
   size_t kv_width() const {
     return size_t(params().kv_heads) * params().head_dim;
@@ -193,11 +188,6 @@ class BlockThreaded : public testing::TestWithParam<const char*> {
   }
 
   static constexpr int kLayer = 1;
-  std::unique_ptr<Model> model_;
-  ThreadPool pool_;
-  PromptMatMul matmul_;
-  PackedLayer packed_;
-  ForwardContext context_;
   RowRotations rotations_;
   BlockScratch scratch_;
   Floats hidden_;     // [kRows, embedding]

@@ -10,9 +10,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "model/testing/temp_file.h"
-#include "model/testing/tiny_gguf.h"
 #include "runtime/decode_pass.h"
+#include "runtime/testing/tiny_forward.h"
 
 namespace pyramidkv {
 namespace {
@@ -73,24 +72,17 @@ class FailingTier final : public ColdTier {
   int left_;
 };
 
-class DecodePassThreadedTest : public testing::Test {
+class DecodePassThreadedTest : public testing::Test, protected TinyForward {
  protected:
-  DecodePassThreadedTest()
-      : pool_(2, [](int) {}), matmul_(2, PromptCompute::kF32) {
+  static TinyGgufOptions Options() {
     TinyGgufOptions options;
     options.context_length = kContext;
-    const TempFile file;
-    EXPECT_TRUE(WriteTinyGguf(options, file.path()));
-    model_ = std::move(*Model::Load(file.path()));
-    context_.model = model_.get();
-    context_.pool = &pool_;
-    context_.prompt_matmul = &matmul_;
-    context_.packed = &packed_;
-    context_.exact = true;
-    pass_ = std::make_unique<DecodePass>(context_);
+    return options;
   }
 
-  const HyperParams& params() const { return model_->params(); }
+  DecodePassThreadedTest() : TinyForward(Options()) {
+    pass_ = std::make_unique<DecodePass>(context_);
+  }
 
   std::unique_ptr<Sequence> NewSequence(PagePool* pages) {
     auto sequence = std::make_unique<Sequence>(
@@ -176,11 +168,6 @@ class DecodePassThreadedTest : public testing::Test {
   }
 
   PagePool pages_;
-  std::unique_ptr<Model> model_;
-  ThreadPool pool_;
-  PromptMatMul matmul_;
-  PackedLayer packed_;
-  ForwardContext context_;
   std::unique_ptr<DecodePass> pass_;
 };
 

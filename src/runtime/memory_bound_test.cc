@@ -18,18 +18,7 @@ constexpr int kMaxKey = 1 << 30;  // of the integers in a spec
 constexpr int kContext = 400;
 constexpr int kPrompt = 150;
 
-// No windows; one in every layer; one in five of six layers.
-std::vector<TinyGgufOptions> Models() {
-  TinyGgufOptions plain;
-  plain.layers = 3;
-  plain.context_length = kContext;
-  TinyGgufOptions windowed = plain;
-  windowed.sliding_window = 200;
-  TinyGgufOptions mixed = windowed;
-  mixed.architecture = "gemma3";
-  mixed.layers = 7;
-  return {plain, windowed, mixed};
-}
+std::vector<TinyGgufOptions> Models() { return WindowModels(kContext, 200); }
 
 // Fills the context; true if the spec is not refused.
 bool StaysWithin(Engine* engine, const std::string& kv, int64_t limit,

@@ -23,18 +23,7 @@ namespace {
 constexpr int kSpecs = 80;  // of each model
 constexpr uint32_t kSeed = 22;
 
-// No windows; one in every layer; one in five of six layers.
-std::vector<TinyGgufOptions> Models() {
-  TinyGgufOptions plain;
-  plain.layers = 3;
-  plain.context_length = 1024;
-  TinyGgufOptions windowed = plain;
-  windowed.sliding_window = 100;
-  TinyGgufOptions mixed = windowed;
-  mixed.architecture = "gemma3";
-  mixed.layers = 7;
-  return {plain, windowed, mixed};
-}
+std::vector<TinyGgufOptions> Models() { return WindowModels(1024, 100); }
 
 class RandomSpecs {
  public:

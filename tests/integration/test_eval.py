@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 import time
 
 import pytest
@@ -121,20 +119,15 @@ def test_resume_without_a_file_begins_one(tmp_path):
 def test_interrupt_leaves_whole_lines_and_prints_what_was_measured(tmp_path):
     path = tmp_path / "trials.jsonl"
     command = ["eval", "passkey", "--trials", "1000", "--tokens", "200"]
-    process = subprocess.Popen(
-        [cli.BINARY, *command, "--out", path], stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment())
-    try:
+
+    def until_a_line_is_there(process):
         deadline = time.monotonic() + 60
         while not (path.exists() and path.stat().st_size):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        output, log = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, log
+
+    output, log = cli.interrupt([*command, "--out", path],
+                                until_a_line_is_there)
     whole = len(read_lines(path)) if path.exists() else 0
     assert b"cancelled" in log
     assert f"interrupted after {whole} of 1000 trials".encode() in log

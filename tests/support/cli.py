@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -64,6 +65,23 @@ def call_json(*args, **options):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1, "one document on one line"
     return json.loads(done.stdout)
+
+
+def interrupt(command, ready):
+    """Starts a command and interrupts it after ready(process) has returned;
+    its standard output and error as bytes."""
+    process = subprocess.Popen(
+        [BINARY, *map(str, command)], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    try:
+        ready(process)
+        process.send_signal(signal.SIGINT)
+        output, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, log
+    return output, log
 
 
 def assert_refused(done, code, *named):

@@ -34,6 +34,19 @@ inline std::unique_ptr<Engine> TinyEngine(const TinyGgufOptions& options,
   return engine.ok() ? std::move(*engine) : nullptr;
 }
 
+// No windows; one of `window` tokens in every layer; one in five of six layers.
+inline std::vector<TinyGgufOptions> WindowModels(int context, int window) {
+  TinyGgufOptions plain;
+  plain.layers = 3;
+  plain.context_length = context;
+  TinyGgufOptions windowed = plain;
+  windowed.sliding_window = window;
+  TinyGgufOptions mixed = windowed;
+  mixed.architecture = "gemma3";
+  mixed.layers = 7;
+  return {plain, windowed, mixed};
+}
+
 inline std::vector<int> RandomTokens(int count, int vocabulary, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<int> tokens(count);
