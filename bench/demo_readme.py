@@ -5,15 +5,13 @@ once out of a sixth of the entries. The model has to understand the question:
 what it gets wrong with the full cache, no compression has lost.
 """
 
-import json
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BINARY = ROOT / "build/release/bin/pyramidkv"
+from command import json_of
+
+README = Path(__file__).resolve().parent.parent / "README.md"
 SPECS = ("full", "snapkv-wide,keep=0.167")
 PREDICT = 96
 MIB = 2**20
@@ -26,21 +24,10 @@ QUESTIONS = (
 
 def ask(model, question, spec):
     """The document of a run behind README, in the model's chat template."""
-    text = (ROOT / "README.md").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        prompt = Path(folder, "prompt")
-        prompt.write_text(f"{text}\n\n{question} Answer in one sentence.\n")
-        run = subprocess.run(
-            [
-                BINARY, "run", "--json", "--chat", "-m", model, "--kv", spec,
-                "-f", prompt, "-n", str(PREDICT),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-    if run.returncode != 0:
-        raise SystemExit(f"pyramidkv run failed with {run.returncode}")
-    return json.loads(run.stdout)
+    return json_of(
+        "run", "--chat", "-m", model, "--kv", spec, "-n", PREDICT,
+        "-f", README, "-p", f"{question} Answer in one sentence.",
+    )  # fmt: skip
 
 
 def answer_line(spec, result):

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import prompts
+from command import BINARY, json_of
 from tokenizer import MODEL, Tokenizer
 
-BINARY = Path(__file__).resolve().parent.parent / "build/release/bin/pyramidkv"
 SPECS = (
     "full",
     "pyramidkv,keep=0.5",
@@ -42,18 +42,10 @@ def ask(model, ids, spec):
         prompt, last = Path(folder, "prompt"), Path(folder, "last")
         prompt.write_text(json.dumps(ids[:-1]))
         last.write_text(json.dumps(ids[-1:]))
-        run = subprocess.run(
-            [
-                BINARY, "run", "--json", "-m", model, "--kv", spec,
-                "--prompt-tokens", prompt, "--force-tokens", last,
-                "-n", str(1 + PREDICT), "--ignore-eos",
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
+        return json_of(
+            "run", "-m", model, "--kv", spec, "-n", 1 + PREDICT,
+            "--prompt-tokens", prompt, "--force-tokens", last, "--ignore-eos",
         )  # fmt: skip
-    if run.returncode != 0:
-        raise SystemExit(f"pyramidkv run failed with {run.returncode}")
-    return json.loads(run.stdout)
 
 
 def answered(result, passkey):

@@ -10,24 +10,19 @@ away (DuoAttention, arXiv 2410.10819, trains such gates; these are measured).
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import prompts
+from command import json_of
 from tokenizer import MODEL, Tokenizer
-
-BINARY = MODEL.parent.parent / "build/release/bin/pyramidkv"
 
 
 def kept(model, text):
     """[layers][kv_heads] entries; rings of a sliding window are left out."""
-    out = subprocess.run(
-        [BINARY, "run", "-m", model, "-p", text, "-n", "0", "--json"]
-        + ["--kv", "kvzip,keep=0.2"],
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
-    layers = json.loads(out)["kv"]["layers"]
+    spec = "kvzip,keep=0.2,from=0"
+    run = json_of("run", "--no-chat", "-m", model, "-p", text, "-n", 0,
+                  "--kv", spec)  # fmt: skip
+    layers = run["kv"]["layers"]
     return [layer["kept"] for layer in layers if layer["budget"] is not None]
 
 
